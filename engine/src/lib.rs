@@ -1,0 +1,34 @@
+//! Runs ternary (BitNet b1.58) language models with arithmetic that gives the same bits everywhere.
+//!
+//! ```text
+//! bytes of a file → gguf → tensor ─┐
+//!           quant (weight formats) ┤
+//!  exact (the arithmetic contract) ┴→ kernels → model → decode → tokens, logits, digests, work
+//!                                              tokenizer ↗
+//! ```
+//!
+//! Modules use only what stands before them in this list.
+
+pub mod error;
+pub mod exact;
+pub mod mapped;
+pub mod quant;
+
+pub mod gguf;
+
+pub mod tensor;
+
+pub mod kernels;
+
+pub mod threads;
+pub mod trace;
+pub mod work;
+
+pub mod model;
+
+pub mod tokenizer;
+
+pub mod decode;
+
+pub use error::{Error, Result};
+pub use mapped::MappedFile;

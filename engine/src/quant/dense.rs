@@ -1,0 +1,40 @@
+//! Dense formats (F32, F16) and what all formats say about bad payloads.
+
+use half::f16;
+
+/// Widens little-endian F32 bytes.
+pub fn f32_from_bytes(bytes: &[u8]) -> Vec<f32> {
+    bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+}
+
+/// Widens little-endian F16 bytes (exact).
+pub fn f32_from_f16_bytes(bytes: &[u8]) -> Vec<f32> {
+    bytes.as_chunks::<2>().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect()
+}
+
+/// Index of the first NaN or infinity: all exponent bits set.
+pub(super) fn find_bad_f32(bytes: &[u8]) -> Option<usize> {
+    let bad = |b: &[u8; 4]| u32::from_le_bytes(*b) & 0x7f80_0000 == 0x7f80_0000;
+    bytes.as_chunks::<4>().0.iter().position(bad)
+}
+
+/// Index of the first NaN or infinity: all exponent bits set.
+pub(super) fn find_bad_f16(bytes: &[u8]) -> Option<usize> {
+    let bad = |b: &[u8; 2]| u16::from_le_bytes(*b) & 0x7c00 == 0x7c00;
+    bytes.as_chunks::<2>().0.iter().position(bad)
+}
+
+pub(super) fn describe_bad(element: usize, cols: usize) -> String {
+    let (row, column) = (element / cols, element % cols);
+    format!("weight at row {row}, column {column} is NaN or infinite; the file is damaged")
+}
+
+pub(super) fn describe_code_3(row: usize, column: usize) -> String {
+    format!(
+        "code 3 at row {row}, column {column} is not ternary; the file is damaged or packed in another layout"
+    )
+}
+
+pub(super) fn describe_bad_scale(scale: f32) -> Option<String> {
+    (!scale.is_finite()).then(|| format!("the tensor scale is {scale}; the file is damaged"))
+}

@@ -1,0 +1,241 @@
+//! The command line.
+
+use assay_engine::kernels::Isa;
+use assay_engine::model::Activation;
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Holds ternary (BitNet b1.58) kernels and models to exact arithmetic.
+///
+/// Exit codes: 0 everything held; 1 a check, parity or gate found a mismatch; 2 could not run (bad usage or input);
+/// 5 a receipt is tampered; 7 could not be checked here.
+#[derive(Debug, Parser)]
+#[command(name = "assay", version, propagate_version = true)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// The main job: kernels, formats, models, parity, receipts and a report, on data that are part of the program.
+    Check(Check),
+    /// Run a model: tokens, text, logits digest, speed.
+    Run(Run),
+    /// Hold a model's logits to another implementation's.
+    Parity(Parity),
+    /// Say what is in a GGUF file, and what is wrong with it.
+    Inspect(Inspect),
+    /// Seeded models and tensors, the same bytes on every machine.
+    #[command(subcommand)]
+    Fixtures(Fixtures),
+    /// Kernels of this machine.
+    #[command(subcommand)]
+    Kernels(KernelsCommand),
+    /// Receipts: evidence of runs.
+    #[command(subcommand)]
+    Receipt(Receipt),
+    /// Compare two sets of receipts: verdicts as Markdown and CSV.
+    #[cfg(feature = "report")]
+    Report(Report),
+}
+
+/// How a model is run.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Backend {
+    /// Instruction set: scalar, avx2, avx512bw, avx512vnni [default: the best of this processor]
+    #[arg(long, value_parser = |name: &str| Isa::parse(name))]
+    pub(crate) isa: Option<Isa>,
+    /// Threads [default: all processors]
+    #[arg(long)]
+    pub(crate) threads: Option<usize>,
+    /// Tokens of the prompt that are fed at a time; 0 feeds it whole. It never changes a result.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) batch: usize,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Check {
+    /// Where receipts and the report go.
+    #[arg(long, default_value = "assay-out")]
+    pub(crate) out: PathBuf,
+    /// Threads for the model runs [default: all processors]
+    #[arg(long)]
+    pub(crate) threads: Option<usize>,
+    /// The result as JSON on stdout.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Run {
+    /// A GGUF model.
+    pub(crate) model: PathBuf,
+    #[command(flatten)]
+    pub(crate) prompt: Prompt,
+    /// Tokens to generate.
+    #[arg(long, default_value_t = 32)]
+    pub(crate) steps: usize,
+    #[command(flatten)]
+    pub(crate) backend: Backend,
+    /// Gate of the feed-forward block, for a file that is known to be mislabelled; recorded in the receipt.
+    #[arg(long, value_enum)]
+    pub(crate) activation: Option<Gate>,
+    /// Write all logits: little-endian f32, `[prompt + steps][vocab]`, row k after token k was fed.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) logits: Option<PathBuf>,
+    /// Write a receipt into this folder.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// The result as JSON on stdout.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Prompt {
+    /// The prompt as text, for models with a tokenizer.
+    #[arg(long = "prompt", value_name = "TEXT")]
+    pub(crate) text: Option<String>,
+    /// The prompt as token ids: 1,2,3
+    #[arg(long, value_delimiter = ',', value_name = "IDS")]
+    pub(crate) tokens: Option<Vec<u32>>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Gate {
+    Relu2,
+    Silu,
+}
+
+impl From<Gate> for Activation {
+    fn from(gate: Gate) -> Activation {
+        match gate {
+            Gate::Relu2 => Activation::Relu2,
+            Gate::Silu => Activation::Silu,
+        }
+    }
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Parity {
+    /// A GGUF model.
+    pub(crate) model: PathBuf,
+    /// golden:DIR, a folder with a models.json; or `golden` for the data that are part of the program.
+    #[arg(long)]
+    pub(crate) reference: String,
+    #[command(flatten)]
+    pub(crate) backend: Backend,
+    /// Write a receipt into this folder.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// The result as JSON on stdout.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Inspect {
+    /// A GGUF file.
+    pub(crate) model: PathBuf,
+    /// The result as JSON on stdout.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Fixtures {
+    /// Write fixtures into a folder.
+    Generate {
+        /// Where they go.
+        #[arg(long, default_value = "assay-fixtures")]
+        out: PathBuf,
+        /// Only this one.
+        #[arg(long, value_name = "NAME")]
+        only: Option<String>,
+        /// The result as JSON on stdout.
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the fixtures: seed, size, digest.
+    List {
+        /// The result as JSON on stdout.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Hold the fixtures in a folder to the manifest.
+    Verify {
+        /// Where they are.
+        #[arg(default_value = "assay-fixtures")]
+        dir: PathBuf,
+        /// The result as JSON on stdout.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KernelsCommand {
+    /// Instruction sets of this build and this processor.
+    List {
+        /// The result as JSON on stdout.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Hold every instruction set to scalar, bit for bit.
+    Check {
+        /// Only this instruction set.
+        #[arg(long, value_parser = |name: &str| Isa::parse(name))]
+        isa: Option<Isa>,
+        /// Seed of the random cases.
+        #[arg(long, default_value_t = assay_engine::kernels::check::Plan::default().seed)]
+        seed: u64,
+        /// Write receipts into this folder.
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+        /// The result as JSON on stdout.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Receipt {
+    /// Check receipts: form, identity, and whether what they say adds up.
+    Verify(VerifyReceipts),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct VerifyReceipts {
+    /// Receipt files.
+    #[arg(required = true)]
+    pub(crate) receipts: Vec<PathBuf>,
+    /// The receipt id to hold a single file to (64 hex, or a prefix of at least 12), if its name does not carry it.
+    #[arg(long, value_name = "HEX")]
+    pub(crate) id: Option<String>,
+    /// Hold the receipts to this model file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) model: Option<PathBuf>,
+    /// Refuse receipts older than this.
+    #[arg(long, value_name = "DAYS")]
+    pub(crate) max_age_days: Option<u32>,
+    /// The result as JSON on stdout.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[cfg(feature = "report")]
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Report {
+    /// Receipts to compare with: a file, or a folder that is searched.
+    pub(crate) baseline: PathBuf,
+    /// Receipts to judge.
+    pub(crate) candidate: PathBuf,
+    /// Where report.md and report.csv go.
+    #[arg(long, default_value = "assay-out/reports")]
+    pub(crate) out: PathBuf,
+    /// The result as JSON on stdout.
+    #[arg(long)]
+    pub(crate) json: bool,
+}

@@ -1,0 +1,128 @@
+//! The main job: everything that Assay holds, run on data that are part of the program.
+//!
+//! ```text
+//! stages.rs   kernels, formats, fixtures, models, parity: each gives a row
+//! evidence.rs receipts of what ran, written, verified, attacked; the report over them
+//! ```
+
+mod evidence;
+mod stages;
+
+use crate::runs::golden::Golden;
+use assay_engine::kernels::{self, Isa, Kernels};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+/// How one part of the check ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// All of it held.
+    Held,
+    /// Something did not.
+    Failed,
+    /// It could not run here; the detail says why.
+    Skipped,
+}
+
+/// One line of the table at the end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Row {
+    /// What was checked.
+    pub what: String,
+    /// How many things.
+    pub count: u64,
+    /// How it ended.
+    pub verdict: Verdict,
+    /// What was seen; for a failure, the first thing that failed.
+    pub detail: String,
+}
+
+impl Row {
+    fn skipped(what: &str, why: &str) -> Row {
+        Row { what: what.to_owned(), count: 0, verdict: Verdict::Skipped, detail: why.to_owned() }
+    }
+
+    /// `Held` with `detail`, or `Failed` with what went wrong.
+    fn of(what: &str, count: u64, result: Result<String, String>) -> Row {
+        let (verdict, detail) = match result {
+            Ok(detail) => (Verdict::Held, detail),
+            Err(problem) => (Verdict::Failed, problem),
+        };
+        Row { what: what.to_owned(), count, verdict, detail }
+    }
+}
+
+/// What was found, and where the evidence lies.
+#[derive(Debug, Clone, Serialize)]
+pub struct Findings {
+    /// The table.
+    pub rows: Vec<Row>,
+    /// Folder of the receipts.
+    pub receipts: PathBuf,
+    /// The report's files; empty in a build without reports.
+    pub reports: Vec<PathBuf>,
+}
+
+impl Findings {
+    /// Nothing failed, and something ran.
+    pub fn held(&self) -> bool {
+        let ran = self.rows.iter().any(|row| row.verdict == Verdict::Held);
+        ran && self.rows.iter().all(|row| row.verdict != Verdict::Failed)
+    }
+}
+
+/// What the stages share.
+struct Context<'p> {
+    golden: Golden,
+    tables: Vec<&'static Kernels>,
+    threads: usize,
+    progress: &'p mut dyn FnMut(&str),
+    rows: Vec<Row>,
+}
+
+impl Context<'_> {
+    /// Runs a stage. What it could not do is a failed row, and the stages after it go on.
+    fn stage<T: Default>(&mut self, what: &str, stage: fn(&mut Self) -> anyhow::Result<T>) -> T {
+        stage(self).unwrap_or_else(|error| {
+            self.rows.push(Row::of(what, 0, Err(format!("{error:#}"))));
+            T::default()
+        })
+    }
+
+    fn say(&mut self, what: &str) {
+        (self.progress)(what);
+    }
+
+    /// The fastest table: what receipts of the candidate side come from.
+    fn best(&self) -> &'static Kernels {
+        self.tables.last().copied().unwrap_or(&kernels::scalar::KERNELS)
+    }
+}
+
+/// Runs everything. Receipts and the report go under `out`; `progress` is told what is being done.
+///
+/// # Errors
+/// - files cannot be written, or the program's own data cannot be read. What does not hold is a row, not an error.
+pub fn check(out: &Path, threads: usize, progress: &mut dyn FnMut(&str)) -> anyhow::Result<Findings> {
+    let mut context = Context {
+        golden: Golden::embedded()?,
+        tables: kernels::available(),
+        threads,
+        progress,
+        rows: Vec::new(),
+    };
+    context.stage("float environment", stages::float_environment);
+    context.stage("hostile GGUF files", stages::hostile_files);
+    let kernels = context.stage("kernels", stages::kernels);
+    let fixtures = context.stage("seeded fixtures", stages::fixtures);
+    let parities = context.stage("golden models", stages::golden_models);
+    context.stage("digest matrix", stages::invariance);
+    let (receipts, reports) = evidence::gather(&mut context, out, &kernels, &fixtures, &parities)?;
+    Ok(Findings { rows: context.rows, receipts, reports })
+}
+
+/// Instruction sets that have no table here.
+fn absent(tables: &[&Kernels]) -> impl Iterator<Item = Isa> {
+    Isa::ALL.into_iter().filter(|isa| tables.iter().all(|table| table.isa != *isa))
+}

@@ -1,0 +1,55 @@
+//! One file per subcommand, thin: arguments in, library calls, output, exit code.
+
+mod check;
+mod fixtures;
+mod inspect;
+mod kernels;
+mod parity;
+mod receipt;
+#[cfg(feature = "report")]
+mod report;
+mod run;
+
+use crate::args::{self, Command};
+use crate::exit::Exit;
+use anyhow::Context as _;
+use assay_harness::runs::engine::Backend;
+use assay_harness::runs::file::ModelFile;
+use std::path::Path;
+
+pub(crate) fn run(command: Command) -> anyhow::Result<Exit> {
+    match command {
+        Command::Check(args) => check::run(&args),
+        Command::Run(args) => run::run(&args),
+        Command::Parity(args) => parity::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Fixtures(args) => fixtures::run(&args),
+        Command::Kernels(args) => kernels::run(&args),
+        Command::Receipt(args) => receipt::run(&args),
+        #[cfg(feature = "report")]
+        Command::Report(args) => report::run(&args),
+    }
+}
+
+/// The backend that the arguments ask for.
+fn backend(args: &args::Backend) -> anyhow::Result<Backend> {
+    let best = Backend::best();
+    let backend = Backend { threads: args.threads.unwrap_or(best.threads), batch: args.batch, ..best };
+    Ok(match args.isa {
+        Some(isa) => backend.with_isa(isa)?,
+        None => backend,
+    })
+}
+
+/// Opens a model file for reading in place.
+fn open(path: &Path) -> anyhow::Result<ModelFile> {
+    Ok(ModelFile::open(path)?)
+}
+
+/// Adds the file's name to an error about its content.
+fn about<T, E>(path: &Path, result: Result<T, E>) -> anyhow::Result<T>
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    result.with_context(|| path.display().to_string())
+}

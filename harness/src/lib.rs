@@ -1,0 +1,20 @@
+//! Holds ternary kernels and models to exact arithmetic, and writes down what happened.
+//!
+//! ```text
+//! fixtures → runs → receipts → reports          check: all of them, on embedded data
+//! ```
+//!
+//! Modules use only what stands to their left.
+
+pub mod files;
+
+pub mod fixtures;
+
+pub mod runs;
+
+pub mod receipts;
+
+#[cfg(feature = "report")]
+pub mod reports;
+
+pub mod check;

@@ -1,0 +1,21 @@
+//! `assay`: parse, call, exit code.
+
+mod args;
+mod commands;
+mod exit;
+mod output;
+
+use clap::Parser as _;
+use exit::Exit;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let args = args::Args::parse();
+    match commands::run(args.command) {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            output::error(&error);
+            Exit::CouldNotRun.into()
+        }
+    }
+}

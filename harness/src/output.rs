@@ -1,0 +1,65 @@
+//! What goes to stdout and stderr, in one place. A reader that closes the pipe early (`assay inspect M | head`) is no error.
+
+use serde::Serialize;
+use std::io::{self, Write};
+
+/// Writes text and a line end to stdout. Control characters (names in files come from strangers) are made visible, so that
+/// none reaches the terminal.
+pub(crate) fn line(text: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    match writeln!(out, "{}", printable(text)).and_then(|()| out.flush()) {
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+/// Writes a value as JSON to stdout.
+pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
+    line(&serde_json::to_string_pretty(value)?)
+}
+
+/// Writes a note to stderr. If stderr is gone there is nobody to tell.
+pub(crate) fn note(text: &str) {
+    drop(writeln!(io::stderr().lock(), "{}", printable(text)));
+}
+
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
+/// Writes an error to stderr as one line.
+pub(crate) fn error(error: &anyhow::Error) {
+    let text = format!("{error:#}").replace('\n', " ");
+    note(&format!("error: {text}"));
+}
+
+/// A table in plain text: columns padded to their widest cell, numbers (columns named in `right`) to the right.
+pub(crate) fn table(head: &[&str], rows: &[Vec<String>], right: &[usize]) -> String {
+    let width = |column: usize| {
+        let cells = rows.iter().map(|row| row[column].chars().count());
+        cells.chain([head[column].chars().count()]).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..head.len()).map(width).collect();
+    let pad = |(column, cell): (usize, &str)| {
+        let gap = " ".repeat(widths[column].saturating_sub(cell.chars().count()));
+        if right.contains(&column) { gap + cell } else { cell.to_owned() + &gap }
+    };
+    let line = |cells: Vec<&str>| {
+        cells.into_iter().enumerate().map(pad).collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    let rule = widths.iter().map(|w| "-".repeat(*w)).collect::<Vec<_>>();
+    let mut lines = vec![line(head.to_vec()), rule.join("  ")];
+    lines.extend(rows.iter().map(|row| line(row.iter().map(String::as_str).collect())));
+    lines.join("\n")
+}
+
+/// Bytes with a unit: 1.27 MB.
+pub(crate) fn bytes(n: usize) -> String {
+    let n = n as f64;
+    match n {
+        n if n >= 1e9 => format!("{:.2} GB", n / 1e9),
+        n if n >= 1e6 => format!("{:.2} MB", n / 1e6),
+        n if n >= 1e3 => format!("{:.1} kB", n / 1e3),
+        n => format!("{n} B"),
+    }
+}

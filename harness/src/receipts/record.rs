@@ -1,0 +1,307 @@
+//! From runs to receipts: every field comes from what ran, none from what was asked for.
+
+use super::error::{Error, Result};
+use super::machine;
+use super::text::{DateTime, Decimal, FileName, KernelName, RegisterBits, Sha256Hex, Word};
+use super::types::{
+    CaseList, CheckedOperation, Claim, ComputePath, Contract, Divergence, Execution, Feeding, Fixture,
+    FloatEnvironment, FloatRegister, Greedy, Input, KernelCheckClaim, KernelResult, Kind, Logits,
+    Measurement, ModelFacts, ModelRunClaim, Parity, Phase, Predicate, Reference, Sample, Sampling, Shape,
+    Statement, Status, Subject, TensorFacts, Thresholds, Work,
+};
+use crate::runs::engine::{Backend, Run};
+use crate::runs::file::ModelFile;
+use crate::runs::golden::Golden;
+use crate::runs::parity::{self, COSINE_MIN};
+use assay_engine::decode;
+use assay_engine::exact::environment;
+use assay_engine::gguf::Gguf;
+use assay_engine::kernels::Isa;
+use assay_engine::kernels::check::{CASES_VERSION, OperationReport, Plan};
+use assay_engine::model::Model;
+use assay_engine::tensor::Matrix;
+use assay_engine::tokenizer::Tokenizer;
+use assay_engine::work::{Counts, Key};
+
+/// What no receipt of this kind proves.
+const LIMITS: [&str; 2] = [
+    "not signed: it shows what was computed, not by whom",
+    "timings are those of one run on a machine that may have had other work",
+];
+
+/// Facts of a model file: digests of the file, of every tensor and of the weights they decode to.
+///
+/// # Errors
+/// - a tensor cannot be read, or a number does not fit its field.
+pub fn model_facts(file: &ModelFile, gguf: &Gguf<'_>, model: &Model<'_>) -> Result<ModelFacts> {
+    let config = &model.config;
+    let tensors = gguf
+        .tensors()
+        .iter()
+        .map(|tensor| Ok(tensor_facts(&Matrix::of(gguf, tensor)?)))
+        .collect::<Result<Vec<_>>>()?;
+    Ok(ModelFacts {
+        sha256: Sha256Hex::from_digest(file.sha256()),
+        bytes: (file.bytes().len() as u64).into(),
+        architecture: config.arch.name.to_owned(),
+        activation: Word::parse(model.activation.name())?,
+        shape: Shape {
+            layers: small(config.layers),
+            embedding: small(config.embedding),
+            feed_forward: small(config.feed_forward),
+            heads: small(config.heads),
+            heads_kv: small(config.heads_kv),
+            head_dim: small(config.head_dim),
+            vocab: small(config.vocab),
+        },
+        decoded_weights_sha256: super::canonical::decoded_weights_sha256(&tensors)?,
+        tensors,
+        fixture: fixture(gguf),
+        tokenizer_sha256: Tokenizer::read(gguf).ok().flatten().map(|t| Sha256Hex::from_digest(t.digest())),
+    })
+}
+
+/// Facts of one tensor.
+pub fn tensor_facts(matrix: &Matrix<'_>) -> TensorFacts {
+    TensorFacts {
+        name: matrix.name.to_owned(),
+        format: matrix.format.name().to_owned(),
+        rows: (matrix.rows as u64).into(),
+        cols: (matrix.cols as u64).into(),
+        sha256: Sha256Hex::from_digest(matrix.digest()),
+        decoded_sha256: matrix.ternary().map(|ternary| Sha256Hex::from_digest(ternary.digest())),
+    }
+}
+
+/// Every count that goes through here is bounded by the engine far below 2^32.
+fn small(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+fn fixture(gguf: &Gguf<'_>) -> Option<Fixture> {
+    Some(Fixture {
+        name: gguf.opt_str("assay.fixture.name").ok()??.to_owned(),
+        seed: gguf.opt_u64("assay.fixture.seed").ok()??.into(),
+        generator_version: gguf.opt_u32("assay.fixture.generator_version").ok()??,
+    })
+}
+
+/// The receipt of a run.
+///
+/// # Errors
+/// - a name or number does not fit its field.
+pub fn model_run(file_name: &str, facts: ModelFacts, run: &Run) -> Result<Statement> {
+    let subject = Subject::model(FileName::parse(file_name)?, facts.sha256.clone());
+    Statement::new(subject, run_predicate(facts, run)?)
+}
+
+/// The receipt of a run that was held to golden data.
+///
+/// # Errors
+/// - a name or number does not fit its field.
+pub fn parity(
+    file_name: &str,
+    facts: ModelFacts,
+    golden: &Golden,
+    found: &parity::Parity,
+) -> Result<Statement> {
+    let subject = Subject::model(FileName::parse(file_name)?, facts.sha256.clone());
+    let predicate = Predicate {
+        kind: Kind::Parity,
+        parity: Some(comparison(golden, found)?),
+        status: status(found.held()),
+        ..run_predicate(facts, &found.run)?
+    };
+    Statement::new(subject, predicate)
+}
+
+/// The receipt of a kernel check: what scalar gave for the cases of `plan`, and what the instruction set of `backend` gave.
+///
+/// # Errors
+/// - a name or number does not fit its field.
+pub fn kernel_check(
+    backend: Backend,
+    plan: &Plan,
+    scalar: &[OperationReport],
+    checked: &[OperationReport],
+) -> Result<Statement> {
+    let case_list = CaseList { seed: plan.seed.into(), version: CASES_VERSION };
+    let subject = Subject::case_list(&case_list)?;
+    let operations: Vec<CheckedOperation> = scalar.iter().map(checked_operation).collect::<Result<_>>()?;
+    let result = |report: &OperationReport| {
+        let CheckedOperation { operation, cases, outputs_sha256 } = checked_operation(report)?;
+        let kernel = kernel_name(report.operation, backend.kernels.isa)?;
+        Ok(KernelResult { operation, kernel, cases, outputs_sha256 })
+    };
+    let results = checked.iter().map(result).collect::<Result<Vec<_>>>()?;
+    let claim = Claim::KernelCheck(KernelCheckClaim { contract: Contract::ExactV1, case_list, operations });
+    let equal = scalar.iter().map(|r| r.outputs_sha256).eq(checked.iter().map(|r| r.outputs_sha256));
+    let execution = execution(backend, 1, environment::check()?)?;
+    let predicate = Predicate {
+        kernel_results: Some(results),
+        status: status(equal),
+        ..predicate(Kind::KernelCheck, claim, execution)
+    };
+    Statement::new(subject, predicate)
+}
+
+fn status(held: bool) -> Status {
+    if held { Status::Held } else { Status::Failed }
+}
+
+fn run_predicate(facts: ModelFacts, run: &Run) -> Result<Predicate> {
+    let outcome = &run.outcome;
+    let claim = Claim::ModelRun(ModelRunClaim {
+        contract: Contract::ExactV1,
+        generated_token_ids: outcome.generated.clone(),
+        logits: Logits {
+            rows: small(outcome.rows),
+            vocab: small(outcome.vocab),
+            sha256: Sha256Hex::from_digest(outcome.logits_sha256),
+        },
+        layer_chain: outcome.layer_chain.iter().copied().map(Sha256Hex::from_digest).collect(),
+        rope_table_sha256: Sha256Hex::from_digest(outcome.rope_sha256),
+    });
+    let whole = run.request.prompt.len();
+    let batch = if run.request.batch == 0 { whole } else { run.request.batch.min(whole) };
+    let execution = Execution { work: work(outcome)?, ..execution(run.backend, batch, run.environment)? };
+    Ok(Predicate {
+        model: Some(facts),
+        input: Some(Input {
+            prompt_token_ids: run.request.prompt.clone(),
+            steps: small(run.request.steps),
+            sampling: Sampling::Greedy {},
+        }),
+        measurement: Some(measurement(outcome)),
+        ..predicate(Kind::ModelRun, claim, execution)
+    })
+}
+
+/// What every receipt has; the rest is absent.
+fn predicate(kind: Kind, claim: Claim, execution: Execution) -> Predicate {
+    Predicate {
+        kind,
+        claim_id: Sha256Hex::of(b""), // set when the statement is sealed
+        created: DateTime::now(),
+        tool: machine::tool(),
+        model: None,
+        input: None,
+        claim,
+        execution,
+        measurement: None,
+        parity: None,
+        kernel_results: None,
+        status: Status::Held,
+        environment: machine::environment(),
+        limits: LIMITS.map(str::to_owned).to_vec(),
+        corrections: Vec::new(),
+        extensions: serde_json::Map::new(),
+    }
+}
+
+fn execution(backend: Backend, batch: usize, found: environment::FloatEnvironment) -> Result<Execution> {
+    Ok(Execution {
+        isa: Word::parse(backend.kernels.isa.name())?,
+        threads: small(backend.threads),
+        batch: small(batch),
+        work: Vec::new(),
+        fallbacks: Vec::new(),
+        float_environment: float_environment(found)?,
+        device: None,
+        compute_path: ComputePath::Real,
+    })
+}
+
+fn float_environment(found: environment::FloatEnvironment) -> Result<FloatEnvironment> {
+    let (register, value) = match found.register {
+        "fpcr" => (FloatRegister::Fpcr, RegisterBits::from_u64(found.value)),
+        // MXCSR has 32 bits.
+        "mxcsr" => (FloatRegister::Mxcsr, RegisterBits::from_u32(found.value as u32)),
+        other => return Err(Error::text("the register mxcsr or fpcr: receipts need one of them", other)),
+    };
+    Ok(FloatEnvironment { register, value, nearest: found.nearest, subnormals_kept: found.subnormals_kept })
+}
+
+fn kernel_name(operation: &str, isa: Isa) -> Result<KernelName> {
+    KernelName::parse(&format!("{operation}/{isa}"))
+}
+
+fn work(outcome: &decode::Outcome) -> Result<Vec<Work>> {
+    let row = |(key, counts): &(Key, Counts)| {
+        Ok(Work {
+            operation: Word::parse(key.operation.name())?,
+            kernel: kernel_name(key.kernel, key.isa)?,
+            columns: (key.columns as u64).into(),
+            calls: counts.calls.into(),
+            rows: counts.rows.into(),
+            macs: counts.macs.into(),
+            weight_bytes: counts.weight_bytes.into(),
+        })
+    };
+    outcome.work.iter().map(row).collect()
+}
+
+fn measurement(outcome: &decode::Outcome) -> Measurement {
+    let sample = |sample: &decode::Sample| Sample {
+        phase: match sample.phase {
+            decode::Phase::Prefill => Phase::Prefill,
+            decode::Phase::Decode => Phase::Decode,
+        },
+        tokens: small(sample.tokens),
+        ns: u64::try_from(sample.time.as_nanos()).unwrap_or(u64::MAX).into(),
+    };
+    Measurement {
+        warm_up: 0,
+        samples: outcome.samples.iter().map(sample).collect(),
+        discarded: Vec::new(),
+        peak_memory_bytes: machine::peak_memory_bytes(),
+        read_bandwidth_bytes_per_s: None,
+    }
+}
+
+fn checked_operation(report: &OperationReport) -> Result<CheckedOperation> {
+    Ok(CheckedOperation {
+        operation: Word::parse(report.operation)?,
+        cases: u32::try_from(report.cases).unwrap_or(u32::MAX),
+        outputs_sha256: Sha256Hex::from_digest(report.outputs_sha256),
+    })
+}
+
+fn comparison(golden: &Golden, found: &parity::Parity) -> Result<Parity> {
+    let (numbers, reference) = (&found.comparison, &golden.index.reference);
+    let steps = small(found.reference_tokens.len());
+    Ok(Parity {
+        reference: Reference {
+            name: reference.name.clone(),
+            version: "golden logits".to_owned(),
+            commit: Some(reference.commit.clone()),
+            build: Some(reference.device.clone()),
+            sha256: None,
+            known_defects: Vec::new(),
+        },
+        feeding: Feeding::OneTokenAtATime,
+        positions: small(numbers.positions),
+        cosine_min: decimal(numbers.cosine_min)?,
+        cosine_mean: decimal(numbers.cosine_mean)?,
+        max_abs: decimal(numbers.max_abs)?,
+        kl_mean: decimal(numbers.kl_mean)?,
+        kl_max: decimal(numbers.kl_max)?,
+        top1_agree: small(numbers.top1_agree),
+        top10_agree: decimal(numbers.top10_agree)?,
+        greedy: Greedy {
+            steps,
+            equal: small(found.equal_tokens()),
+            first_divergence: found.first_difference().map(|first| Divergence {
+                step: small(first.step),
+                ours: first.ours,
+                theirs: first.theirs,
+            }),
+        },
+        thresholds: Thresholds { cosine_min: decimal(COSINE_MIN)?, greedy_equal: steps },
+        expected_logits_sha256: Some(Sha256Hex::parse(&found.expected_sha256)?),
+    })
+}
+
+fn decimal(value: f64) -> Result<Decimal> {
+    Decimal::from_f64(value).ok_or_else(|| Error::text("a finite number", &value.to_string()))
+}

@@ -1,0 +1,191 @@
+//! Rules that derive numbers from the model's shape: its tensors, and the multiply-adds of a run.
+//!
+//! All sums are in u128 and saturate: the counters they are compared with are at most 2^64 each, so a sum that
+//! saturates is equal to none that a receipt can hold.
+
+use super::claim::{does_not_apply, model_parts};
+use super::{Broken, Finding, Held, Options, require};
+use crate::receipts::canonical;
+use crate::receipts::types::{ComputePath, Shape, Statement, Work, operation};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a run requires of one operation.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Required {
+    /// Rows by their length, where the model's tensors fix it.
+    pub(crate) rows_by_columns: BTreeMap<u64, u128>,
+    /// Multiply-adds.
+    pub(crate) macs: u128,
+}
+
+/// The multiply-adds that `tokens` tokens through a model of `shape` take, by operation. Each token attends to
+/// itself and to those before it, so position `p` reads `p + 1` keys and values per head.
+///
+/// ```text
+/// linear             tokens * layers * (2*d*h*c + 2*d*k*c + 3*d*ff)      h heads, k heads_kv, c head_dim, d embedding
+/// head               tokens * d * vocab
+/// attention_scores   layers * h * c * tokens * (tokens + 1) / 2
+/// attention_values   the same
+/// ```
+pub(crate) fn required_work(shape: &Shape, tokens: u64) -> BTreeMap<&'static str, Required> {
+    let wide = |value: u32| u128::from(value);
+    let (d, ff) = (wide(shape.embedding), wide(shape.feed_forward));
+    let heads = wide(shape.heads) * wide(shape.head_dim);
+    let heads_kv = wide(shape.heads_kv) * wide(shape.head_dim);
+    let (layers, tokens) = (wide(shape.layers), u128::from(tokens));
+    let passes = layers.saturating_mul(tokens);
+    let matrices = |list: &[(u128, u128)], times: u128| {
+        let mut required = Required::default();
+        for (rows, columns) in list {
+            let rows = rows.saturating_mul(times);
+            let sum =
+                required.rows_by_columns.entry(u64::try_from(*columns).unwrap_or(u64::MAX)).or_default();
+            *sum = sum.saturating_add(rows);
+            required.macs = required.macs.saturating_add(rows.saturating_mul(*columns));
+        }
+        required
+    };
+    let q_k_v_o = [(heads, d), (heads_kv, d), (heads_kv, d), (d, heads)];
+    let up_gate_down = [(ff, d), (ff, d), (d, ff)];
+    let pairs = tokens.saturating_mul(tokens.saturating_add(1)) / 2;
+    let attention = layers.saturating_mul(heads).saturating_mul(pairs);
+    let attention = || Required { rows_by_columns: BTreeMap::new(), macs: attention };
+    BTreeMap::from([
+        (operation::LINEAR, matrices(&[&q_k_v_o[..], &up_gate_down[..]].concat(), passes)),
+        (operation::HEAD, matrices(&[(wide(shape.vocab), d)], tokens)),
+        (operation::ATTENTION_SCORES, attention()),
+        (operation::ATTENTION_VALUES, attention()),
+    ])
+}
+
+pub(super) fn work(statement: &Statement, _: &Options) -> Finding {
+    let Some((model, input, _)) = model_parts(statement) else { return does_not_apply() };
+    let execution = &statement.predicate.execution;
+    if execution.compute_path == ComputePath::Mock {
+        return does_not_apply();
+    }
+    let tokens = input.prompt_token_ids.len() as u64 + u64::from(input.steps);
+    let required = required_work(&model.shape, tokens);
+    for (name, required) in &required {
+        let rows = || execution.work.iter().filter(|work| work.operation.as_str() == *name);
+        let macs: u128 = rows().map(|work| u128::from(work.macs.get())).sum();
+        require!(
+            macs == required.macs,
+            "{name}: {macs} multiply-adds counted, the shape requires {} for {tokens} tokens",
+            required.macs
+        );
+        if let Some(misfit) = rows_misfit(rows(), required) {
+            return Broken(format!("{name}: {misfit}"));
+        }
+    }
+    let macs: u128 = required.values().fold(0, |sum, required| sum.saturating_add(required.macs));
+    Held(format!("{macs} multiply-adds, as the shape requires for {tokens} tokens"))
+}
+
+/// Where the rows counted by length are not those required; the same multiply-adds could be other matrices.
+fn rows_misfit<'a>(work: impl Iterator<Item = &'a Work>, required: &Required) -> Option<String> {
+    if required.rows_by_columns.is_empty() {
+        return None;
+    }
+    let mut counted = BTreeMap::<u64, u128>::new();
+    for row in work {
+        *counted.entry(row.columns.get()).or_default() += u128::from(row.rows.get());
+    }
+    let lengths: BTreeSet<_> = counted.keys().chain(required.rows_by_columns.keys()).collect();
+    lengths.into_iter().find_map(|columns| {
+        let of = |map: &BTreeMap<u64, u128>| map.get(columns).copied().unwrap_or(0);
+        let (counted, required) = (of(&counted), of(&required.rows_by_columns));
+        (counted != required)
+            .then(|| format!("{counted} rows of {columns} columns, the shape requires {required}"))
+    })
+}
+
+pub(super) fn tensors(statement: &Statement, _: &Options) -> Finding {
+    let Some((model, ..)) = model_parts(statement) else { return does_not_apply() };
+    let mut names = BTreeSet::new();
+    for tensor in &model.tensors {
+        require!(names.insert(&tensor.name), "two tensors are named {:?}", tensor.name);
+        let found = (u128::from(tensor.rows.get()), u128::from(tensor.cols.get()));
+        if let Some(expected) = tensor_shape(&tensor.name, &model.shape) {
+            require!(found == expected, "{:?} is {found:?}, the shape requires {expected:?}", tensor.name);
+        }
+    }
+    if let Some(said) = &model.decoded_weights_sha256 {
+        match canonical::decoded_weights_sha256(&model.tensors) {
+            Ok(Some(is)) if is == *said => {}
+            Ok(Some(is)) => {
+                let (said, is) = (said.short(), is.short());
+                return Broken(format!("decoded weights: says {said}…, tensors give {is}…"));
+            }
+            Ok(None) => return Broken("a digest of decoded weights, but of no tensor".into()),
+            Err(error) => return Broken(error.to_string()),
+        }
+    }
+    Held(format!("{} tensors", model.tensors.len()))
+}
+
+/// (rows, columns) of a weight matrix by its name in GGUF; `None` for one that the shape does not fix.
+fn tensor_shape(name: &str, shape: &Shape) -> Option<(u128, u128)> {
+    let wide = |value: u32| u128::from(value);
+    let (d, ff) = (wide(shape.embedding), wide(shape.feed_forward));
+    let heads = wide(shape.heads) * wide(shape.head_dim);
+    let heads_kv = wide(shape.heads_kv) * wide(shape.head_dim);
+    let in_layer = || name.strip_prefix("blk.")?.split_once('.').map(|(_, rest)| rest);
+    match in_layer().unwrap_or(name) {
+        "attn_q.weight" => Some((heads, d)),
+        "attn_k.weight" | "attn_v.weight" => Some((heads_kv, d)),
+        "attn_output.weight" => Some((d, heads)),
+        "ffn_up.weight" | "ffn_gate.weight" => Some((ff, d)),
+        "ffn_down.weight" => Some((d, ff)),
+        "token_embd.weight" | "output.weight" => Some((wide(shape.vocab), d)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn required_work_is_that_of_the_loops_written_out() {
+        let shape = Shape {
+            layers: 3,
+            embedding: 10,
+            feed_forward: 14,
+            heads: 4,
+            heads_kv: 2,
+            head_dim: 5,
+            vocab: 21,
+        };
+        let (mut linear, mut head, mut attention) = (0u128, 0, 0);
+        for position in 0..6 {
+            for _layer in 0..3 {
+                linear += 10 * (4 * 5) + 2 * 10 * (2 * 5) + (4 * 5) * 10 + 3 * 10 * 14;
+                attention += 4 * (position + 1) * 5;
+            }
+            head += 10 * 21;
+        }
+        let required = required_work(&shape, 6);
+        let macs = required.iter().map(|(name, required)| (*name, required.macs)).collect::<BTreeMap<_, _>>();
+        let expected = [
+            ("attention_scores", attention),
+            ("attention_values", attention),
+            ("head", head),
+            ("linear", linear),
+        ];
+        assert_eq!(macs, BTreeMap::from(expected));
+        let rows = &required["linear"].rows_by_columns;
+        assert_eq!(
+            *rows,
+            BTreeMap::from([(10, 18 * (20 + 10 + 10 + 14 + 14)), (14, 18 * 10), (20, 18 * 10)])
+        );
+    }
+
+    #[test]
+    fn the_largest_shape_overflows_nothing() {
+        let m = u32::MAX;
+        let shape =
+            Shape { layers: m, embedding: m, feed_forward: m, heads: m, heads_kv: m, head_dim: m, vocab: m };
+        assert_eq!(required_work(&shape, u64::MAX)["linear"].macs, u128::MAX);
+    }
+}

@@ -1,0 +1,181 @@
+//! The rules, in the order in which they are checked, and what a broken one means.
+
+use crate::receipts::text::Sha256Hex;
+use crate::receipts::types::Statement;
+use serde::Serialize;
+
+/// Defines [`Rule`] and the list of all in order, so that neither can miss one.
+macro_rules! rules {
+    ($($(#[$doc:meta])* $name:ident = $text:literal, $verdict:ident;)+) => {
+        /// A rule. Their order is the order of checking.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+        #[serde(rename_all = "kebab-case")]
+        pub enum Rule { $($(#[$doc])* $name),+ }
+
+        impl Rule {
+            /// Every rule, in order.
+            pub const ALL: &'static [Rule] = &[$(Rule::$name),+];
+
+            /// Its name in reports and documents.
+            pub fn name(self) -> &'static str {
+                match self { $(Rule::$name => $text),+ }
+            }
+
+            /// The verdict when it is broken.
+            pub const fn verdict(self) -> Verdict {
+                match self { $(Rule::$name => Verdict::$verdict),+ }
+            }
+        }
+    };
+}
+
+rules! {
+    /// At most [`MAX_BYTES`](super::MAX_BYTES).
+    Size = "size", Tampered;
+    /// Nested at most [`MAX_DEPTH`](super::MAX_DEPTH) deep.
+    Depth = "depth", Tampered;
+    /// UTF-8, and one JSON value.
+    Json = "json", Tampered;
+    /// No key twice in an object.
+    DuplicateKeys = "duplicate-keys", Tampered;
+    /// A major version that this code knows.
+    Version = "version", Inconclusive;
+    /// As the schema says; no unknown field outside `extensions`.
+    Schema = "schema", Tampered;
+    /// No float, no integer past 2^53 − 1, not even in `extensions`.
+    Numbers = "numbers", Tampered;
+    /// The bytes are the canonical form (RFC 8785) of what they say.
+    CanonicalForm = "canonical-form", Tampered;
+    /// The claim id is that of the claim.
+    ClaimId = "claim-id", Tampered;
+    /// The bytes have the id that the caller or the file name gives.
+    ReceiptId = "receipt-id", Tampered;
+    /// The file name's date is that of `created`.
+    FileName = "file-name", Tampered;
+    /// Signed. This version knows no signatures.
+    Signature = "signature", Tampered;
+    /// The model file has the digest and length that the receipt gives.
+    Files = "files", Tampered;
+    /// The kind has the parts that it needs, and no others.
+    Kind = "kind", Tampered;
+    /// The subject is the model or the case list.
+    Subject = "subject", Tampered;
+    /// Tensors fit the shape and the decoded-weights digest.
+    Tensors = "tensors", Tampered;
+    /// Tokens, steps, rows of logits and vocabulary fit each other.
+    TokenCounts = "token-counts", Tampered;
+    /// A digest per layer.
+    LayerChain = "layer-chain", Tampered;
+    /// Rounding to nearest with subnormals, and the register's bits say so.
+    FloatEnvironment = "float-environment", Tampered;
+    /// Something was computed.
+    ComputePath = "compute-path", Inconclusive;
+    /// Each counter is possible in itself.
+    WorkRows = "work-rows", Tampered;
+    /// The counters add up to what the shape and the token count require.
+    Work = "work", Tampered;
+    /// Each kernel is of the instruction set that was asked for, or its fallback is explained.
+    Kernels = "kernels", Tampered;
+    /// Each fallback names a kernel that ran.
+    Fallbacks = "fallbacks", Tampered;
+    /// A device if and only if kernels ran on one.
+    Device = "device", Tampered;
+    /// Samples are possible, discarded ones exist.
+    Measurement = "measurement", Tampered;
+    /// The metrics of parity are possible and fit the claim.
+    ParityMetrics = "parity-metrics", Tampered;
+    /// Each operation of a kernel check was run on a kernel of the instruction set.
+    KernelResults = "kernel-results", Tampered;
+    /// The status follows from the metrics.
+    Status = "status", Tampered;
+    /// Not written in the future.
+    Created = "created", Tampered;
+    /// Not older than the caller allows.
+    Age = "age", Inconclusive;
+}
+
+/// What became of a rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// Checked, and so.
+    Held,
+    /// Checked, and not so.
+    Broken,
+    /// Not checked; the message says why.
+    NotChecked,
+}
+
+/// One rule's result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RuleResult {
+    /// The rule.
+    pub rule: Rule,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// What was seen, or why it was not checked.
+    pub message: String,
+    /// What this result does to the verdict; `None` if it leaves it valid.
+    pub consequence: Option<Verdict>,
+}
+
+/// What can be said of the receipt. The worst consequence of a rule decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+#[non_exhaustive]
+pub enum Verdict {
+    /// Every rule that must be checked was, and held.
+    Valid,
+    /// It cannot be checked here. Never a pass.
+    Inconclusive,
+    /// A rule is broken: this is not what Assay wrote.
+    Tampered,
+}
+
+impl Verdict {
+    /// The exit code of the program.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Verdict::Valid => 0,
+            Verdict::Tampered => 5,
+            Verdict::Inconclusive => 7,
+        }
+    }
+
+    /// The name: `VALID`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Verdict::Valid => "VALID",
+            Verdict::Tampered => "TAMPERED",
+            Verdict::Inconclusive => "INCONCLUSIVE",
+        }
+    }
+}
+
+/// The verdict, every rule's result in the order of [`Rule::ALL`], and the receipt when it could be read.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// What can be said.
+    pub verdict: Verdict,
+    /// SHA-256 of the bytes: the receipt id, when the bytes are canonical.
+    pub receipt_id: Sha256Hex,
+    /// A result per rule.
+    pub rules: Vec<RuleResult>,
+    /// The receipt, when it could be read. A `VALID` receipt may well say that its run *failed*.
+    #[serde(skip)]
+    pub statement: Option<Statement>,
+}
+
+impl Report {
+    /// The rule that decided the verdict: the first broken one, otherwise the first that had to be checked and was
+    /// not.
+    pub fn decided_by(&self) -> Option<&RuleResult> {
+        let broken = self.rules.iter().find(|result| result.outcome == Outcome::Broken);
+        broken.or_else(|| self.rules.iter().find(|result| result.consequence.is_some()))
+    }
+
+    /// The result of `rule`.
+    pub fn result(&self, rule: Rule) -> Option<&RuleResult> {
+        self.rules.iter().find(|result| result.rule == rule)
+    }
+}

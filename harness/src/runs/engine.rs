@@ -1,0 +1,89 @@
+//! One run of the engine, with everything a receipt needs to say about it.
+
+use super::Result;
+use assay_engine::decode::{self, Outcome, Request};
+use assay_engine::exact::environment::{self, FloatEnvironment};
+use assay_engine::kernels::{self, Isa, Kernels};
+use assay_engine::model::Model;
+use assay_engine::threads::Pool;
+use std::num::NonZero;
+
+/// How to run: the instruction set, the threads, the cut of the prompt.
+#[derive(Debug, Clone, Copy)]
+pub struct Backend {
+    /// The table of kernels.
+    pub kernels: &'static Kernels,
+    /// Threads.
+    pub threads: usize,
+    /// Tokens of the prompt fed at a time; 0 feeds it whole.
+    pub batch: usize,
+}
+
+impl Backend {
+    /// The best this machine has.
+    pub fn best() -> Backend {
+        Backend { kernels: kernels::best(), threads: processors(), batch: 0 }
+    }
+
+    /// The same with another instruction set.
+    ///
+    /// # Errors
+    /// - this processor lacks it.
+    pub fn with_isa(self, isa: Isa) -> Result<Backend> {
+        Ok(Backend { kernels: kernels::get(isa)?, ..self })
+    }
+}
+
+/// Processors that this process may use.
+pub fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
+}
+
+/// A finished run.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// How it ran.
+    pub backend: Backend,
+    /// What was asked.
+    pub request: Request,
+    /// What came out.
+    pub outcome: Outcome,
+    /// The float environment it ran in.
+    pub environment: FloatEnvironment,
+}
+
+/// Runs `prompt` and `steps` greedy tokens. `on_logits` is given each row of logits with its token.
+///
+/// # Errors
+/// - the engine's: bad input, an arithmetic value that the contract forbids, a wrong float environment.
+pub fn run(
+    model: &Model<'_>,
+    backend: Backend,
+    prompt: &[u32],
+    steps: usize,
+    on_logits: &mut (dyn FnMut(u32, &[f32]) -> assay_engine::Result<()> + Send),
+) -> Result<Run> {
+    let environment = environment::check()?;
+    let pool = Pool::new(backend.threads)?;
+    let request = Request { prompt: prompt.to_vec(), steps, batch: backend.batch };
+    let outcome = decode::generate(model, backend.kernels, &pool, &request, on_logits)?;
+    Ok(Run { backend, request, outcome, environment })
+}
+
+/// Runs and collects all logits, `(prompt + steps, vocab)`.
+///
+/// # Errors
+/// - as [`run`].
+pub fn run_with_logits(
+    model: &Model<'_>,
+    backend: Backend,
+    prompt: &[u32],
+    steps: usize,
+) -> Result<(Run, Vec<f32>)> {
+    let mut logits = Vec::new();
+    let run = run(model, backend, prompt, steps, &mut |_, row| {
+        logits.extend_from_slice(row);
+        Ok(())
+    })?;
+    Ok((run, logits))
+}

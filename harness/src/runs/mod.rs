@@ -1,0 +1,51 @@
+//! Running the engine, and holding what comes out to what others computed.
+//!
+//! ```text
+//! file.rs      a model file, mapped or embedded, and its digest
+//! engine.rs    one run of the engine, with everything a receipt needs
+//! golden.rs    golden data: a `models.json` and what bitnet.cpp computed for each model
+//! compare.rs   the metrics, in fixed order in f64
+//! parity.rs    a run held to golden data: verdict and numbers
+//! ```
+
+pub mod compare;
+pub mod engine;
+pub mod file;
+pub mod golden;
+pub mod parity;
+
+/// What can go wrong around a run.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The engine refused.
+    #[error(transparent)]
+    Engine(#[from] assay_engine::Error),
+    /// Golden data are missing or inconsistent.
+    #[error("{path}: {problem}; {advice}")]
+    Golden {
+        /// Which file.
+        path: String,
+        /// What is wrong.
+        problem: String,
+        /// What the user can do about it.
+        advice: &'static str,
+    },
+    /// The model is not the one that the golden data describe.
+    #[error(
+        "{model}: its SHA-256 is {got}, but the golden data describe '{name}' with {expected}: the file was changed"
+    )]
+    ModelChanged {
+        /// The model file.
+        model: String,
+        /// The golden model of the same file name.
+        name: String,
+        /// Digest in the golden data.
+        expected: String,
+        /// Digest of the file.
+        got: String,
+    },
+}
+
+/// Result of this module.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,0 +1,260 @@
+//! The program as a user runs it: results, exit codes, one-line errors, nothing half-written.
+
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/golden").join(name)
+}
+
+fn assay(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_assay")).args(args).output().expect("assay starts")
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("UTF-8 path")
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", stderr(output)))
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap_or_else(|| panic!("ended by a signal: {}", stderr(output)))
+}
+
+const TOKENS: &str = "1021,104,101,108,300,301,500,32,77,900,12,55";
+const B158_STABLE: &str = "3d340968341b344cae64dc475ccf5793f19db452161cdba5e9819a3e21aff45e";
+
+/// Exit code 2, nothing on stdout, one line on stderr that begins with `error:` and says `expected`.
+fn refused(args: &[&str], expected: &str) {
+    let output = assay(args);
+    let said = stderr(&output);
+    assert_eq!(code(&output), 2, "{args:?}: {said}");
+    assert!(output.stdout.is_empty(), "{args:?} wrote to stdout");
+    assert_eq!(said.lines().count(), 1, "{args:?}: one line, not: {said}");
+    assert!(
+        said.starts_with("error: ") && said.contains(expected),
+        "{args:?}: {expected:?} is not in: {said}"
+    );
+    assert!(!said.contains("panicked"), "{said}");
+}
+
+#[test]
+fn run_gives_the_digest_of_the_contract_and_writes_the_logits() {
+    let folder = tempfile::tempdir().expect("folder");
+    let logits = folder.path().join("logits.f32");
+    let receipts = folder.path().join("receipts");
+    let (model, steps) = (golden("b158-stable.gguf"), "32");
+    let args = ["run", text(&model), "--tokens", TOKENS, "--steps", steps, "--batch", "5", "--json"];
+    let more = ["--logits", text(&logits), "--out", text(&receipts)];
+    let output = assay(&[&args[..], &more[..]].concat());
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let said = json(&output);
+    assert_eq!(said["logits"]["sha256"], B158_STABLE);
+    assert_eq!((&said["logits"]["rows"], &said["logits"]["vocab"]), (&44.into(), &1024.into()));
+    assert_eq!(said["token_ids"].as_array().expect("ids").len(), 32);
+    let written = fs::read(&logits).expect("logits");
+    assert_eq!(written.len(), 44 * 1024 * 4);
+    assert_eq!(hex::encode(<sha2::Sha256 as sha2::Digest>::digest(&written)), B158_STABLE);
+
+    let receipt = said["receipt"].as_str().expect("a receipt");
+    let verified = assay(&["receipt", "verify", receipt, "--model", text(&model)]);
+    assert_eq!(code(&verified), 0, "{}", String::from_utf8_lossy(&verified.stdout));
+    let other = golden("b158-chaotic.gguf");
+    assert_eq!(code(&assay(&["receipt", "verify", receipt, "--model", text(&other)])), 5, "another model");
+}
+
+#[test]
+fn text_goes_through_the_tokenizer_and_back() {
+    let output =
+        assay(&["run", text(&golden("b158-stable.gguf")), "--prompt", "hello", "--steps", "2", "--json"]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert!(stderr(&output).contains("tokenizer.ggml.pre"), "the missing pre-tokenizer is warned about");
+    let said = json(&output);
+    assert_eq!(said["prompt_token_ids"][0], 1021, "the begin token");
+    assert!(said["text"].is_string());
+}
+
+#[test]
+fn parity_holds_and_a_changed_model_does_not() {
+    let folder = tempfile::tempdir().expect("folder");
+    let reference = format!("golden:{}", text(&golden("")));
+    let model = golden("b25-varied.gguf");
+    let output = assay(&["parity", text(&model), "--reference", &reference, "--json"]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let said = json(&output);
+    assert_eq!((&said["exact"], &said["greedy_equal"]), (&true.into(), &32.into()));
+    assert!(said["cosine_min"].as_f64().expect("number") >= 0.9999);
+
+    let changed = folder.path().join("b25-varied.gguf");
+    let mut bytes = fs::read(&model).expect("model");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&changed, bytes).expect("written");
+    let output = assay(&["parity", text(&changed), "--reference", &reference]);
+    assert_eq!(code(&output), 1, "{}", stderr(&output));
+    assert!(stderr(&output).contains("the file was changed"), "{}", stderr(&output));
+}
+
+#[test]
+fn logits_that_differ_from_the_golden_ones_are_a_mismatch() {
+    let folder = tempfile::tempdir().expect("folder");
+    for name in ["b25-varied.gguf", "b25-varied.seq.f32"] {
+        fs::copy(golden(name), folder.path().join(name)).expect("copied");
+    }
+    let index = fs::read_to_string(golden("models.json")).expect("index");
+    let mut index: Value = serde_json::from_str(&index).expect("index");
+    let entry = &mut index["models"]["b25-varied"];
+    entry["exact_v1_logits_sha256"] = "0".repeat(64).into();
+    entry["greedy_token_ids"][7] = 1.into();
+    fs::write(folder.path().join("models.json"), index.to_string()).expect("written");
+    let reference = format!("golden:{}", text(folder.path()));
+    let output = assay(&["parity", text(&golden("b25-varied.gguf")), "--reference", &reference, "--json"]);
+    assert_eq!(code(&output), 1, "{}", stderr(&output));
+    let said = json(&output);
+    assert_eq!((&said["held"], &said["greedy_equal"]), (&false.into(), &7.into()));
+    assert_eq!(said["failures"].as_array().expect("failures").len(), 2, "{}", said["failures"]);
+}
+
+#[test]
+fn bad_model_files_are_refused_by_every_command_that_takes_one() {
+    let folder = tempfile::tempdir().expect("folder");
+    let file = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        fs::write(&path, bytes).expect("written");
+        path
+    };
+    let model = fs::read(golden("b25-varied.gguf")).expect("model");
+    let cases = [
+        (folder.path().join("missing.gguf"), "No such file"),
+        (folder.path().to_owned(), "is a directory"),
+        (file("empty.gguf", b""), "cut short"),
+        (file("text.gguf", b"not a model, but long enough to hold a header"), "GGUF"),
+        (file("cut.gguf", &model[..model.len() / 2]), "'token_embd.weight'"),
+        (file("head.gguf", &model[..1000]), "'tokenizer.ggml.tokens'"),
+    ];
+    let logits = folder.path().join("never.f32");
+    for (path, expected) in &cases {
+        refused(&["inspect", text(path)], expected);
+        refused(&["run", text(path), "--tokens", "1", "--logits", text(&logits)], expected);
+        assert!(!logits.exists(), "no partial output");
+    }
+    for (path, _) in &cases[..2] {
+        refused(&["parity", text(path), "--reference", "golden"], text(path));
+    }
+    let left = fs::read_dir(folder.path()).expect("folder").count();
+    assert_eq!(left, 4, "no temporary files are left behind");
+}
+
+#[test]
+fn bad_requests_are_refused() {
+    let model = golden("b25-varied.gguf");
+    let run = |more: &[&str], expected: &str| refused(&[&["run", text(&model)], more].concat(), expected);
+    run(&["--tokens", "1024"], "token id: expected 0 to 1023, got 1024");
+    run(&["--tokens", "1", "--steps", "512"], "context");
+    run(&["--tokens", "1", "--threads", "0"], "threads");
+    run(&["--tokens", "1", "--logits", text(&golden(""))], "is a directory");
+    run(&["--tokens", "1", "--steps", "1", "--logits", "/no/such/folder/l.f32"], "/no/such/folder");
+    run(&["--tokens", "1", "--steps", "18446744073709551615"], "context");
+    refused(
+        &["parity", text(&model), "--reference", "golden:/no/such/folder"],
+        "/no/such/folder/models.json",
+    );
+    refused(&["parity", text(&model), "--reference", "llama"], "golden:DIR");
+    refused(&["receipt", "verify", "/no/such/receipt.json"], "No such file");
+    refused(&["fixtures", "generate", "--only", "no-such"], "no-such");
+    // Usage errors come from the argument parser, with its usage text and the same code.
+    assert_eq!(code(&assay(&["run", text(&model)])), 2);
+    assert_eq!(code(&assay(&["run", text(&model), "--tokens", "1", "--isa", "sse9"])), 2);
+}
+
+#[test]
+fn inspect_lists_and_finds_problems() {
+    let output = assay(&["inspect", text(&golden("bitnet-stable.gguf")), "--json"]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let said = json(&output);
+    assert_eq!(said["tensors"].as_array().expect("tensors").len(), 46);
+    assert_eq!(said["problems"], Value::Array(vec![]));
+    assert!(said["decoded_weights_sha256"].is_string());
+
+    let folder = tempfile::tempdir().expect("folder");
+    let damaged = folder.path().join("damaged.gguf");
+    let mut bytes = fs::read(golden("bitnet-stable.gguf")).expect("model");
+    let tensor = &said["tensors"].as_array().expect("tensors")[1..];
+    let i2s = tensor.iter().find(|tensor| tensor["kind"] == "I2_S").expect("an I2_S tensor");
+    let data = bytes.len()
+        - said["tensors"].as_array().map_or(0, |all| {
+            all.iter()
+                .map(|t| t["offset"].as_u64().unwrap_or(0) + t["bytes"].as_u64().unwrap_or(0))
+                .max()
+                .unwrap_or(0)
+        }) as usize;
+    bytes[data + i2s["offset"].as_u64().expect("offset") as usize] = 0xff;
+    fs::write(&damaged, bytes).expect("written");
+    let output = assay(&["inspect", text(&damaged), "--json"]);
+    assert_eq!(code(&output), 1, "{}", stderr(&output));
+    let problems = json(&output)["problems"].to_string();
+    assert!(problems.contains("code 3 at row 0, column 0"), "{problems}");
+    refused(&["run", text(&damaged), "--tokens", "1"], "code 3");
+}
+
+#[test]
+fn fixtures_are_generated_verified_and_missed() {
+    let folder = tempfile::tempdir().expect("folder");
+    let out = folder.path().join("fixtures");
+    let output = assay(&["fixtures", "generate", "--out", text(&out)]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert_eq!(code(&assay(&["fixtures", "verify", text(&out)])), 0);
+    let first = out.join("qk256_3x300.gguf");
+    let mut bytes = fs::read(&first).expect("fixture");
+    bytes[300] ^= 4;
+    fs::write(&first, bytes).expect("written");
+    let output = assay(&["fixtures", "verify", text(&out)]);
+    assert_eq!(code(&output), 1);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("DIFFERS"));
+    for tensors in ["qk256_4x256.gguf", "bitnet32_2x64.gguf"] {
+        let path = out.join(tensors);
+        assert_eq!(code(&assay(&["inspect", text(&path)])), 0, "{tensors}");
+        refused(&["run", text(&path), "--tokens", "1"], "general.architecture");
+    }
+}
+
+#[cfg(feature = "report")]
+#[test]
+fn a_report_joins_two_sides_and_a_flipped_byte_is_refused() {
+    let folder = tempfile::tempdir().expect("folder");
+    let side = |name: &str, isa: &[&str]| {
+        let out = folder.path().join(name);
+        let model = golden("b25-varied.gguf");
+        let args = ["run", text(&model), "--tokens", "1,2,3", "--steps", "4", "--out", text(&out)];
+        assert_eq!(code(&assay(&[&args[..], isa].concat())), 0);
+        out
+    };
+    let (baseline, candidate) = (side("a", &["--isa", "scalar"]), side("b", &[]));
+    let out = folder.path().join("report");
+    let args = ["report", text(&baseline), text(&candidate), "--out", text(&out)];
+    let output = assay(&args);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let markdown = fs::read_to_string(out.join("report.md")).expect("report");
+    assert!(markdown.contains("| same |"), "{markdown}");
+    assert!(fs::read_to_string(out.join("report.csv")).expect("CSV").contains("candidate_digest"));
+
+    let receipt =
+        fs::read_dir(candidate.join("model-run")).expect("folder").next().expect("one").expect("one").path();
+    let mut bytes = fs::read(&receipt).expect("receipt");
+    let at = bytes.windows(7).position(|w| w == b"threads").expect("a field") + 9;
+    bytes[at] ^= 1;
+    fs::write(&receipt, bytes).expect("written");
+    let verified = assay(&["receipt", "verify", text(&receipt)]);
+    assert_eq!(code(&verified), 5, "{}", String::from_utf8_lossy(&verified.stdout));
+    let output = assay(&args);
+    assert_eq!(code(&output), 1);
+    assert!(fs::read_to_string(out.join("report.md")).expect("report").contains("TAMPERED"));
+}

@@ -1,0 +1,253 @@
+//! Receipts that nobody's run wrote, with counters that add up: what the rules are tested on.
+
+use assay_harness::receipts::canonical;
+use assay_harness::receipts::text::{
+    DateTime, Decimal, FileName, KernelName, RegisterBits, Sha256Hex, U64, Word,
+};
+use assay_harness::receipts::types::*;
+use assay_harness::receipts::verify::Options;
+use serde_json::Map;
+
+/// The present of these tests: 2026-06-01T12:00:00Z.
+pub(crate) const NOW: u64 = 1_780_315_200;
+
+const SHAPE: Shape =
+    Shape { layers: 2, embedding: 12, feed_forward: 20, heads: 4, heads_kv: 2, head_dim: 4, vocab: 50 };
+const PROMPT: [u32; 3] = [1, 7, 49];
+const STEPS: u32 = 2;
+
+pub(crate) fn word(text: &str) -> Word {
+    Word::parse(text).unwrap()
+}
+
+pub(crate) fn kernel(text: &str) -> KernelName {
+    KernelName::parse(text).unwrap()
+}
+
+pub(crate) fn decimal(text: &str) -> Decimal {
+    Decimal::parse(text).unwrap()
+}
+
+/// Verifies under its own name, at a fixed present.
+pub(crate) fn options(statement: &Statement) -> Options {
+    let id = canonical::receipt_id(statement).unwrap();
+    Options { file_name: Some(canonical::file_name(statement, &id)), now: NOW, ..Options::default() }
+}
+
+pub(crate) fn all() -> [Statement; 3] {
+    [model_run(), parity(), kernel_check()]
+}
+
+pub(crate) fn model_run() -> Statement {
+    let model = model();
+    let subject = Subject::model(FileName::parse("tiny.gguf").unwrap(), model.sha256.clone());
+    let claim = ModelRunClaim {
+        contract: Contract::ExactV1,
+        generated_token_ids: vec![4, 9],
+        logits: Logits { rows: 5, vocab: SHAPE.vocab, sha256: Sha256Hex::of(b"logits") },
+        layer_chain: vec![Sha256Hex::of(b"layer 0"), Sha256Hex::of(b"layer 1")],
+        rope_table_sha256: Sha256Hex::of(b"tables"),
+    };
+    let mut predicate = predicate(Kind::ModelRun, Claim::ModelRun(claim), model_work());
+    predicate.model = Some(model);
+    predicate.input =
+        Some(Input { prompt_token_ids: PROMPT.to_vec(), steps: STEPS, sampling: Sampling::Greedy {} });
+    predicate.measurement = Some(measurement());
+    Statement::new(subject, predicate).unwrap()
+}
+
+pub(crate) fn parity() -> Statement {
+    let mut statement = model_run();
+    statement.predicate.kind = Kind::Parity;
+    statement.predicate.parity = Some(Parity {
+        reference: Reference {
+            name: "bitnet.cpp".into(),
+            version: "1".into(),
+            commit: None,
+            build: None,
+            sha256: None,
+            known_defects: vec![word("silu_for_relu2")],
+        },
+        feeding: Feeding::OneTokenAtATime,
+        positions: 5,
+        cosine_min: decimal("0.9999"),
+        cosine_mean: decimal("0.99995"),
+        max_abs: decimal("0.01"),
+        kl_mean: decimal("0.000001"),
+        kl_max: decimal("0.00002"),
+        top1_agree: 5,
+        top10_agree: decimal("0.98"),
+        greedy: Greedy {
+            steps: 2,
+            equal: 1,
+            first_divergence: Some(Divergence { step: 1, ours: 9, theirs: 3 }),
+        },
+        thresholds: Thresholds { cosine_min: decimal("0.999"), greedy_equal: 1 },
+        expected_logits_sha256: Some(Sha256Hex::of(b"logits")),
+    });
+    canonical::seal(&mut statement).unwrap();
+    statement
+}
+
+pub(crate) fn kernel_check() -> Statement {
+    let case_list = CaseList { seed: U64::from(7), version: 1 };
+    let subject = Subject::case_list(&case_list).unwrap();
+    let outputs_sha256 = Sha256Hex::of(b"outputs");
+    let operations = ["linear", "rms_norm"].map(|name| CheckedOperation {
+        operation: word(name),
+        cases: 40,
+        outputs_sha256: outputs_sha256.clone(),
+    });
+    let results = [("linear", "gemv_i2s_i8/avx2"), ("rms_norm", "rms_norm_f32/avx2")];
+    let claim = KernelCheckClaim { contract: Contract::ExactV1, case_list, operations: operations.to_vec() };
+    let mut predicate = predicate(Kind::KernelCheck, Claim::KernelCheck(claim), Vec::new());
+    let result = |(operation, name): (&str, &str)| KernelResult {
+        operation: word(operation),
+        kernel: kernel(name),
+        cases: 40,
+        outputs_sha256: outputs_sha256.clone(),
+    };
+    predicate.kernel_results = Some(results.map(result).to_vec());
+    Statement::new(subject, predicate).unwrap()
+}
+
+fn predicate(kind: Kind, claim: Claim, work: Vec<Work>) -> Predicate {
+    Predicate {
+        kind,
+        claim_id: Sha256Hex::of(b""),
+        created: DateTime::parse("2026-05-31T08:15:00Z").unwrap(),
+        tool: Tool { name: "assay".into(), version: "0.1.0".into(), commit: UNKNOWN.into(), dirty: None },
+        model: None,
+        input: None,
+        claim,
+        execution: execution(work),
+        measurement: None,
+        parity: None,
+        kernel_results: None,
+        status: Status::Held,
+        environment: environment(),
+        limits: vec!["One machine, one run.".into()],
+        corrections: Vec::new(),
+        extensions: Map::new(),
+    }
+}
+
+fn model() -> ModelFacts {
+    let tensor = |name: &str, rows: u64, cols: u64| TensorFacts {
+        name: name.into(),
+        format: "I2_S".into(),
+        rows: U64::from(rows),
+        cols: U64::from(cols),
+        sha256: Sha256Hex::of(name.as_bytes()),
+        decoded_sha256: Some(Sha256Hex::of(format!("decoded {name}").as_bytes())),
+    };
+    let tensors = vec![
+        tensor("token_embd.weight", 50, 12),
+        tensor("blk.0.attn_q.weight", 16, 12),
+        tensor("blk.0.attn_k.weight", 8, 12),
+        tensor("blk.0.attn_norm.weight", 1, 12),
+        tensor("blk.1.ffn_down.weight", 12, 20),
+    ];
+    ModelFacts {
+        sha256: Sha256Hex::of(b"tiny model"),
+        bytes: U64::from(10),
+        architecture: "bitnet-b1.58".into(),
+        activation: word("relu2"),
+        shape: SHAPE,
+        decoded_weights_sha256: canonical::decoded_weights_sha256(&tensors).unwrap(),
+        tensors,
+        fixture: Some(Fixture { name: "tiny".into(), seed: U64::from(u64::MAX), generator_version: 1 }),
+        tokenizer_sha256: None,
+    }
+}
+
+fn execution(work: Vec<Work>) -> Execution {
+    Execution {
+        isa: word("avx2"),
+        threads: 2,
+        batch: 3,
+        work,
+        fallbacks: Vec::new(),
+        float_environment: FloatEnvironment {
+            register: FloatRegister::Mxcsr,
+            value: RegisterBits::from_u32(0x1f80),
+            nearest: true,
+            subnormals_kept: true,
+        },
+        device: None,
+        compute_path: ComputePath::Real,
+    }
+}
+
+fn row(operation: &str, name: &str, columns: u64, rows: u64) -> Work {
+    Work {
+        operation: word(operation),
+        kernel: kernel(name),
+        columns: U64::from(columns),
+        calls: U64::from(1),
+        rows: U64::from(rows),
+        macs: U64::from(rows * columns),
+        weight_bytes: U64::from(rows * columns / 4),
+    }
+}
+
+/// The loops of a run written out, five tokens through two layers; the kernel of attention fell back for half.
+fn model_work() -> Vec<Work> {
+    let (mut of_12, mut of_16, mut of_20, mut head, mut attention) = (0, 0, 0, 0, 0);
+    for position in 0..5 {
+        for _layer in 0..2 {
+            of_12 += 16 + 8 + 8 + 20 + 20; // q, k, v, up, gate
+            of_16 += 12; // output
+            of_20 += 12; // down
+            attention += 4 * (position + 1);
+        }
+        head += 50;
+    }
+    vec![
+        row("linear", "gemv_i2s_i8/avx2", 12, of_12),
+        row("linear", "gemv_i2s_i8/avx2", 16, of_16),
+        row("linear", "gemv_i2s_i8/avx2", 20, of_20),
+        row("head", "gemv_f16_f16/avx2", 12, head),
+        row("attention_scores", "dot_f16_f16/avx2", 4, attention),
+        row("attention_values", "axpy_f16_f16/avx2", 4, attention),
+    ]
+}
+
+fn measurement() -> Measurement {
+    let sample = |phase, tokens, ns: u64| Sample { phase, tokens, ns: U64::from(ns) };
+    Measurement {
+        warm_up: 1,
+        samples: vec![
+            sample(Phase::Load, 0, 900),
+            sample(Phase::Prefill, 3, 500),
+            sample(Phase::Decode, 2, 400),
+        ],
+        discarded: vec![Discarded { index: 1, reason: DiscardReason::OtherLoad }],
+        peak_memory_bytes: Some(U64::from(1 << 30)),
+        read_bandwidth_bytes_per_s: None,
+    }
+}
+
+fn environment() -> Environment {
+    Environment {
+        os: "linux".into(),
+        kernel: UNKNOWN.into(),
+        cpu: Cpu {
+            brand: "Example".into(),
+            logical: Some(2),
+            features: vec!["avx2".into()],
+            caches: Vec::new(),
+        },
+        memory_bytes: None,
+        virtualisation: UNKNOWN.into(),
+        governor: UNKNOWN.into(),
+        build: Build {
+            rustc: UNKNOWN.into(),
+            target: UNKNOWN.into(),
+            profile: UNKNOWN.into(),
+            rustflags: String::new(),
+            cargo_lock_sha256: UNKNOWN.into(),
+        },
+        variables: [("REQUIRE_ISA".to_owned(), "avx2".to_owned())].into(),
+    }
+}
