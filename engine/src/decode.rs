@@ -17,8 +17,19 @@ pub struct Request {
     pub prompt: Vec<u32>,
     /// Tokens to generate. The last one is fed too, so that its logits exist.
     pub steps: usize,
-    /// Tokens of the prompt that are fed at a time; 0 feeds it whole.
+    /// Tokens of the prompt that are fed at a time; 0 feeds it whole, up to [`MAX_BATCH`]. It never changes a result.
     pub batch: usize,
+}
+
+/// Most tokens that are fed at a time: the logits of a batch are in memory together.
+pub const MAX_BATCH: usize = 512;
+
+impl Request {
+    /// Tokens of the prompt that are really fed at a time.
+    pub fn batch_size(&self) -> usize {
+        let wanted = if self.batch == 0 { MAX_BATCH } else { self.batch };
+        wanted.min(MAX_BATCH).min(self.prompt.len()).max(1)
+    }
 }
 
 /// A phase of a run, for its timings.
@@ -115,9 +126,8 @@ impl<'r, 'm, 'a> Run<'r, 'm, 'a> {
     }
 
     fn finish(mut self, request: &Request) -> Result<Outcome> {
-        let batch = if request.batch == 0 { request.prompt.len() } else { request.batch };
         let mut next = 0;
-        for tokens in request.prompt.chunks(batch) {
+        for tokens in request.prompt.chunks(request.batch_size()) {
             next = self.feed(Phase::Prefill, tokens)?;
         }
         let mut generated = Vec::with_capacity(request.steps);

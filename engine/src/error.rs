@@ -2,6 +2,18 @@
 
 use std::path::Path;
 
+/// Longest stretch of a file's text that a message shows, in characters.
+const SHOWN_CHARS: usize = 80;
+
+/// A name or value from a file as messages show it: control characters escaped (a message is one line) and cut when long.
+pub(crate) fn shown(text: &str) -> String {
+    let mut out: String = text.chars().take(SHOWN_CHARS).flat_map(char::escape_debug).collect();
+    if text.chars().nth(SHOWN_CHARS).is_some() {
+        out.push('…');
+    }
+    out
+}
+
 /// Result of everything in this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -119,7 +131,7 @@ pub enum Error {
         advice: &'static str,
     },
     /// A thread pool could not be made.
-    #[error("cannot start {threads} threads: {problem}; ask for fewer with --threads")]
+    #[error("cannot run with {threads} threads: {problem}")]
     Threads {
         /// How many were asked for.
         threads: usize,
@@ -466,9 +478,11 @@ impl Error {
         use std::io::ErrorKind;
         let advice = match error.kind() {
             ErrorKind::NotFound => "check the path",
-            ErrorKind::PermissionDenied => "make the file readable for this user",
+            ErrorKind::PermissionDenied => "make it accessible for this user, or choose another place",
+            ErrorKind::NotADirectory | ErrorKind::AlreadyExists => "name a directory",
             ErrorKind::IsADirectory => "name a file, not a directory",
-            ErrorKind::StorageFull => "free some disk space and run again",
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "free some disk space and run again",
+            ErrorKind::ReadOnlyFilesystem => "choose a place that can be written",
             _ => "check that the file is a readable regular file",
         };
         Error::File { path: path.display().to_string(), problem: error.to_string(), advice }

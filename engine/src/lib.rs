@@ -9,6 +9,9 @@
 //!
 //! Modules use only what stands before them in this list.
 
+// Sizes of files and products of hyper-parameters are computed in `usize`.
+const _: () = assert!(usize::BITS >= 64, "Assay needs a 64-bit machine");
+
 pub mod error;
 pub mod exact;
 pub mod mapped;

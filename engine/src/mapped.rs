@@ -17,8 +17,8 @@ impl MappedFile {
     /// # Errors
     /// - [`Error::File`] if it is missing, unreadable or not a regular file.
     pub fn open(path: &Path) -> Result<MappedFile> {
-        let file = File::open(path).map_err(|e| Error::file(path, &e))?;
-        let metadata = file.metadata().map_err(|e| Error::file(path, &e))?;
+        // Asked before opening: opening a pipe would wait for a writer.
+        let metadata = std::fs::metadata(path).map_err(|e| Error::file(path, &e))?;
         if !metadata.is_file() {
             let problem = if metadata.is_dir() { "is a directory" } else { "is not a regular file" };
             let advice = "name a GGUF file";
@@ -31,9 +31,13 @@ impl MappedFile {
         if metadata.len() == 0 {
             return Ok(MappedFile { map: None });
         }
+        let file = File::open(path).map_err(|e| Error::file(path, &e))?;
+        if !file.metadata().is_ok_and(|now| now.is_file()) {
+            return Err(Error::file(path, &std::io::Error::other("changed while it was opened")));
+        }
         // SAFETY: the mapping is read-only and private to this struct. If another process truncates or rewrites the
-        // file while it is mapped, reads may fault or see new bytes: as with any program that maps its weights; the
-        // digest in a receipt is taken over the same mapping.
+        // file while it is mapped, reads may fault or see new bytes (and names borrowed from it may stop being UTF-8): as
+        // with any program that maps its weights; the digest in a receipt is taken over the same mapping.
         let map = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| Error::file(path, &e))?;
         Ok(MappedFile { map: Some(map) })
     }

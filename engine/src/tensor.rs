@@ -1,6 +1,6 @@
 //! Matrices: rows, columns, format, bytes. The one place where shapes are checked against files.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shown};
 use crate::gguf::{GgmlType, Gguf, TensorInfo};
 use crate::quant::{Format, Ternary, dense, f32_at, i2s, qk256};
 use sha2::{Digest, Sha256};
@@ -47,7 +47,7 @@ impl<'a> Matrix<'a> {
             GgmlType::I8 if gguf.get(LAYOUT_KEY).is_some() => laid_out(gguf, tensor)?,
             other => {
                 return Err(Error::Shape {
-                    name: format!("tensor '{}'", tensor.name),
+                    name: format!("tensor '{}'", shown(tensor.name)),
                     problem: "its type is not supported here; convert the file".to_owned(),
                     expected: "F32, F16, I2_S, or I8 with 'assay.layout'".to_owned(),
                     got: other.name().to_owned(),
@@ -55,10 +55,10 @@ impl<'a> Matrix<'a> {
             }
         };
         let matrix = Matrix { name: tensor.name, format, rows, cols, bytes: gguf.data(tensor) };
-        let expected = format.bytes(rows, cols).map_err(|e| e.in_tensor(tensor.name))?;
+        let expected = format.bytes(rows, cols).map_err(|e| e.in_tensor(&shown(tensor.name)))?;
         if expected != matrix.bytes.len() {
             return Err(Error::Shape {
-                name: format!("tensor '{}'", tensor.name),
+                name: format!("tensor '{}'", shown(tensor.name)),
                 problem: format!("{} of {rows} x {cols} has another size", format.name()),
                 expected: format!("{expected} bytes"),
                 got: format!("{} bytes", matrix.bytes.len()),
@@ -72,7 +72,7 @@ impl<'a> Matrix<'a> {
     /// # Errors
     /// - [`Error::Weights`] names the tensor and the place.
     pub fn validate(&self) -> Result<()> {
-        self.format.validate(self.name, self.bytes, self.rows, self.cols)
+        self.format.validate(&shown(self.name), self.bytes, self.rows, self.cols)
     }
 
     /// Bytes of one encoded row (the scale is not in a row).
@@ -135,7 +135,7 @@ fn laid_out(gguf: &Gguf<'_>, tensor: &TensorInfo<'_>) -> Result<(Format, usize, 
                 key: LAYOUT_KEY.to_owned(),
                 problem: "unknown layout",
                 expected: "qk256 or bitnet32-f16".to_owned(),
-                got: other.to_owned(),
+                got: shown(other),
             });
         }
     };
@@ -148,7 +148,7 @@ fn laid_out(gguf: &Gguf<'_>, tensor: &TensorInfo<'_>) -> Result<(Format, usize, 
             key,
             problem: "not a shape",
             expected: "two positive numbers: columns, rows".to_owned(),
-            got: format!("{shape:?}"),
+            got: if shape.len() <= 4 { format!("{shape:?}") } else { format!("{} numbers", shape.len()) },
         }),
     }
 }

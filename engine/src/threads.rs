@@ -25,7 +25,7 @@ impl Pool {
             .num_threads(threads)
             .thread_name(|i| format!("assay-{i}"))
             .build()
-            .map_err(|e| failed(e.to_string()))?;
+            .map_err(|e| failed(format!("{e}; ask for fewer")))?;
         for checked in pool.broadcast(|_| environment::check()) {
             checked?;
         }

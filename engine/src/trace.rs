@@ -24,8 +24,13 @@ impl LayerChain {
     }
 }
 
-/// Hashes values as little-endian f32.
+/// Hashes values as little-endian f32, through a buffer of fixed size.
 pub fn hash_f32(hash: &mut Sha256, values: &[f32]) {
-    let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-    hash.update(&bytes);
+    let mut buffer = [0; 4096];
+    for part in values.chunks(buffer.len() / 4) {
+        for (bytes, value) in buffer.as_chunks_mut::<4>().0.iter_mut().zip(part) {
+            *bytes = value.to_le_bytes();
+        }
+        hash.update(&buffer[..4 * part.len()]);
+    }
 }

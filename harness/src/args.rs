@@ -95,7 +95,7 @@ pub(crate) struct Run {
 #[derive(Debug, ClapArgs)]
 #[group(required = true, multiple = false)]
 pub(crate) struct Prompt {
-    /// The prompt as text, for models with a tokenizer.
+    /// The prompt as text, for models with a tokenizer. The begin token comes first where the model asks for it.
     #[arg(long = "prompt", value_name = "TEXT")]
     pub(crate) text: Option<String>,
     /// The prompt as token ids: 1,2,3
@@ -211,7 +211,7 @@ pub(crate) struct VerifyReceipts {
     /// Receipt files.
     #[arg(required = true)]
     pub(crate) receipts: Vec<PathBuf>,
-    /// The receipt id to hold a single file to (64 hex, or a prefix of at least 12), if its name does not carry it.
+    /// The receipt id (64 hex digits) to hold a single file to, if its name does not carry it.
     #[arg(long, value_name = "HEX")]
     pub(crate) id: Option<String>,
     /// Hold the receipts to this model file.

@@ -226,6 +226,87 @@ fn fixtures_are_generated_verified_and_missed() {
     }
 }
 
+#[test]
+fn logits_never_replace_the_model_or_what_is_no_file() {
+    let folder = tempfile::tempdir().expect("folder");
+    let (model, link) = (folder.path().join("m.gguf"), folder.path().join("link.gguf"));
+    fs::copy(golden("b25-varied.gguf"), &model).expect("copied");
+    let before = fs::read(&model).expect("model");
+    let run = |logits: &Path, expected: &str| {
+        refused(&["run", text(&model), "--tokens", "1", "--steps", "1", "--logits", text(logits)], expected);
+    };
+    run(&model, "is an input of this command");
+    run(folder.path(), "is a directory");
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink(&model, &link).expect("link");
+        run(&link, "is an input of this command");
+        let pipe = folder.path().join("pipe");
+        assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
+        run(&pipe, "is not a regular file");
+        refused(&["inspect", text(&pipe)], "is not a regular file");
+        refused(&["receipt", "verify", text(&pipe)], "is not a regular file");
+    }
+    assert_eq!(fs::read(&model).expect("model"), before, "the model is untouched");
+}
+
+#[test]
+fn outputs_are_asked_for_before_the_work() {
+    let folder = tempfile::tempdir().expect("folder");
+    let (blocked, logits) = (folder.path().join("file"), folder.path().join("logits"));
+    fs::write(&blocked, b"in the way").expect("written");
+    let model = golden("b25-varied.gguf");
+    let args = ["run", text(&model), "--tokens", "1", "--logits", text(&logits), "--out", text(&blocked)];
+    refused(&args, text(&blocked));
+    assert!(!logits.exists(), "nothing is half-written");
+    refused(&["check", "--out", text(&blocked)], text(&blocked));
+    refused(&["check", "--threads", "0", "--out", text(&folder.path().join("out"))], "0 threads");
+}
+
+#[test]
+fn an_unreadable_receipt_does_not_hide_a_tampered_one() {
+    let folder = tempfile::tempdir().expect("folder");
+    let junk = folder.path().join("junk.json");
+    fs::write(&junk, b"{").expect("written");
+    let output = assay(&["receipt", "verify", text(&junk), "/no/such.json", "--json"]);
+    assert_eq!(code(&output), 5, "{}", stderr(&output));
+    let said = json(&output);
+    assert_eq!(said[0]["verdict"], "TAMPERED");
+    assert!(said[1]["error"].as_str().expect("an error").contains("No such file"));
+}
+
+#[test]
+fn kernels_are_listed_checked_and_receipted() {
+    let folder = tempfile::tempdir().expect("folder");
+    let output = assay(&["kernels", "check", "--isa", "scalar", "--out", text(folder.path()), "--json"]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let said = json(&output);
+    assert_eq!(said[0]["held"], true);
+    let receipt = said[0]["receipt"].as_str().expect("a receipt");
+    assert_eq!(code(&assay(&["receipt", "verify", receipt])), 0);
+    let asked = assay(&["receipt", "verify", receipt, "--model", text(&golden("b25-varied.gguf"))]);
+    assert_eq!(code(&asked), 7, "a kernel check names no model, so it cannot be held to one");
+    assert_eq!(json(&assay(&["kernels", "list", "--json"]))[0]["available"], true);
+}
+
+#[test]
+fn the_run_in_the_readme_is_what_it_prints() {
+    let readme =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md")).expect("README");
+    let command = readme.lines().find_map(|line| line.strip_prefix("$ assay run ")).expect("an example");
+    let output = Command::new(env!("CARGO_BIN_EXE_assay"))
+        .arg("run")
+        .args(command.split_whitespace())
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
+        .output()
+        .expect("assay starts");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let decided = said.lines().filter(|line| ["tokens", "logits"].iter().any(|word| line.starts_with(word)));
+    for line in decided {
+        assert!(readme.contains(line), "not in the README: {line}");
+    }
+}
+
 #[cfg(feature = "report")]
 #[test]
 fn a_report_joins_two_sides_and_a_flipped_byte_is_refused() {

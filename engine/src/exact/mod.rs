@@ -21,7 +21,7 @@ pub const I8_FLOOR: f32 = 1e-5;
 
 /// Index of the largest logit; the lower index of equals.
 ///
-/// NaN never wins. An empty slice gives 0.
+/// NaN wins over nothing but what stands before it (logits are checked for it first). An empty slice gives 0.
 pub fn argmax(logits: &[f32]) -> usize {
     let mut best = 0;
     for (i, &logit) in logits.iter().enumerate() {
@@ -32,9 +32,9 @@ pub fn argmax(logits: &[f32]) -> usize {
     best
 }
 
-/// Order of two logits by the contract: descending value, then ascending index.
+/// Order of two logits by the contract: descending value (both zeros are equal), then ascending index.
 pub fn by_logit(logits: &[f32]) -> impl Fn(&usize, &usize) -> std::cmp::Ordering + '_ {
-    |&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b))
+    |&a, &b| (logits[b] + 0.0).total_cmp(&(logits[a] + 0.0)).then(a.cmp(&b))
 }
 
 #[cfg(test)]
@@ -54,5 +54,7 @@ mod tests {
         let mut order: Vec<usize> = (0..4).collect();
         order.sort_by(by_logit(&logits));
         assert_eq!(order, [1, 2, 3, 0]);
+        let zeros = [-0.0, 0.0];
+        assert!(by_logit(&zeros)(&0, &1).is_lt(), "as argmax has it");
     }
 }

@@ -2,19 +2,8 @@
 
 use std::fmt;
 
+use crate::error::shown;
 use crate::{Error, Result};
-
-/// Longest stretch of a name that a message shows, in characters.
-const SHOWN_CHARS: usize = 80;
-
-/// `name` as messages show it: control characters escaped (a message is one line) and cut when long.
-pub(super) fn shown(name: &str) -> String {
-    let mut text: String = name.chars().take(SHOWN_CHARS).flat_map(char::escape_debug).collect();
-    if name.chars().nth(SHOWN_CHARS).is_some() {
-        text.push('…');
-    }
-    text
-}
 
 /// `usize` as the file's number type: on every machine that Rust runs on this is exact.
 pub(super) fn wide(n: usize) -> u64 {

@@ -1,7 +1,8 @@
 //! Sizes of tensors, and whether they fill the data section exactly.
 
-use super::cursor::{Place, shown, wide};
+use super::cursor::{Place, wide};
 use super::{Dims, GgmlType, TensorInfo};
+use crate::error::shown;
 use crate::{Error, Result};
 
 impl GgmlType {

@@ -1,11 +1,12 @@
 //! Bytes → directory. One pass over the file's head; tensor data are only measured.
 
-use super::cursor::{Cursor, shown, wide};
+use super::cursor::{Cursor, wide};
 use super::value::{Element, FromValue};
 use super::{
     ALIGNMENT_KEY, Array, DEFAULT_ALIGNMENT, Dims, GgmlType, Items, MAGIC, MAX_ALIGNMENT, MAX_ARRAY_DEPTH,
     MAX_DIMS, MAX_KEY_BYTES, MAX_NAME_BYTES, MIN_ALIGNMENT, Support, TensorInfo, Value, ValueType, layout,
 };
+use crate::error::shown;
 use crate::{Error, Result};
 
 /// Fewest bytes of a metadata entry: length and 1 byte of key, type, 1 byte of value.

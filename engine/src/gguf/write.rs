@@ -3,10 +3,11 @@
 use std::borrow::Cow;
 use std::io;
 
-use super::cursor::{shown, wide};
+use super::cursor::wide;
 use super::read::Head;
 use super::value::Element;
 use super::{ALIGNMENT_KEY, DEFAULT_ALIGNMENT, GgmlType, Gguf, MAGIC, OwnedValue};
+use crate::error::shown;
 use crate::{Error, Result};
 
 /// Collects metadata and tensors, then writes a GGUF file; equal calls give equal bytes.

@@ -18,30 +18,20 @@ use crate::quant::qk256::{TILE, TILE_BYTES};
 pub struct TileActs {
     values: Vec<i8>,
     sum: i32,
-    cols: usize,
 }
 
 impl TileActs {
-    /// Permutes `q` (natural order, `cols` values) for I2_S and QK256 rows.
+    /// Permutes `q` (natural order, one value per column) for I2_S and QK256 rows.
     pub fn new(q: &[i8]) -> TileActs {
-        let mut acts = TileActs::default();
-        acts.fill(q);
-        acts
-    }
-
-    /// The same into existing memory.
-    pub fn fill(&mut self, q: &[i8]) {
-        self.cols = q.len();
-        self.sum = q.iter().map(|&v| i32::from(v)).sum();
-        self.values.clear();
-        self.values.resize(q.len().div_ceil(TILE) * TILE, 0);
-        for (out, tile) in self.values.as_chunks_mut::<TILE>().0.iter_mut().zip(q.chunks(TILE)) {
+        let mut values = vec![0; q.len().div_ceil(TILE) * TILE];
+        for (out, tile) in values.as_chunks_mut::<TILE>().0.iter_mut().zip(q.chunks(TILE)) {
             // Runs of 32 stay together: run g of half h (elements 128h + 32g …) meets field 3 − g of bytes 32h …
             for (run, source) in tile.chunks(32).enumerate() {
                 let (half, field) = (run / 4, 3 - run % 4);
                 out[TILE_BYTES * field + 32 * half..][..source.len()].copy_from_slice(source);
             }
         }
+        TileActs { values, sum: q.iter().map(|&v| i32::from(v)).sum() }
     }
 
     /// Values in tile order; the length is a multiple of 256.
@@ -52,11 +42,6 @@ impl TileActs {
     /// `Σ q`: what a kernel on codes 0, 1, 2 subtracts.
     pub fn sum(&self) -> i32 {
         self.sum
-    }
-
-    /// Activations in the row, without padding.
-    pub fn cols(&self) -> usize {
-        self.cols
     }
 
     /// Asserts what a kernel's loads rely on: `codes` is `rows` rows of `row_bytes`, whole half-tiles, and no row is longer

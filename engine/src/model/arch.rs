@@ -1,6 +1,6 @@
 //! Architectures as data: one row each, one forward pass for all.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shown};
 
 /// The gate of the feed-forward block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +88,6 @@ pub fn find(name: &str) -> Result<&'static Arch> {
         key: "general.architecture".to_owned(),
         problem: "this architecture is not supported",
         expected: ARCHITECTURES.map(|arch| arch.name).join(", "),
-        got: name.to_owned(),
+        got: shown(name),
     })
 }

@@ -1,7 +1,7 @@
 //! Hyper-parameters of a model, from GGUF metadata.
 
 use super::arch::{self, Arch};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shown};
 use crate::gguf::Gguf;
 
 /// Largest number that any hyper-parameter, and any row of a matrix, may have: a file that asks for more is damaged or
@@ -67,7 +67,7 @@ impl Config {
             rope_dim: optional("rope.dimension_count", head_dim)?,
             rope_base: gguf.opt_f32(&key("rope.freq_base"))?.unwrap_or(10_000.0),
             rms_eps: gguf.f32(&key("attention.layer_norm_rms_epsilon"))?,
-            vocab: vocab(gguf)?,
+            vocab: vocab(gguf, &key("vocab_size"))?,
             context: size("context_length")?,
         };
         config.check(optional("attention.value_length", head_dim)?)?;
@@ -146,8 +146,8 @@ fn positive(gguf: &Gguf<'_>, key: &str) -> Result<usize> {
     Ok(value as usize)
 }
 
-/// Rows of the embedding: the metadata may leave `vocab_size` out, the tensor cannot lie.
-fn vocab(gguf: &Gguf<'_>) -> Result<usize> {
+/// Rows of the embedding; `vocab_size`, where the metadata have it, must say the same.
+fn vocab(gguf: &Gguf<'_>, key: &str) -> Result<usize> {
     let tensor = gguf.tensor("token_embd.weight").ok_or_else(|| Error::MissingTensor {
         tensor: "token_embd.weight".to_owned(),
         architecture: "every model".to_owned(),
@@ -161,29 +161,61 @@ fn vocab(gguf: &Gguf<'_>) -> Result<usize> {
             got: rows.to_string(),
         });
     }
-    Ok(rows as usize)
+    match gguf.opt_u32(key)? {
+        Some(said) if u64::from(said) != rows => Err(Error::Metadata {
+            key: key.to_owned(),
+            problem: "not the rows of 'token_embd.weight'",
+            expected: rows.to_string(),
+            got: said.to_string(),
+        }),
+        _ => Ok(rows as usize),
+    }
 }
 
 /// Keys that change the arithmetic in ways that the contract does not describe: ignoring one would give wrong logits
-/// silently.
+/// silently. A value that changes nothing is accepted: files of the official 2B-4T model say "linear scaling by 1".
 fn refuse_what_is_not_in_the_contract(gguf: &Gguf<'_>, arch: &Arch) -> Result<()> {
-    let refuse = |key: String, got: String| {
+    let key = |name: &str| format!("{}.{name}", arch.name);
+    let refuse = |name: &str, expected: &str, got: String| {
         let problem = "this changes the graph in a way that exact-v1 does not describe";
-        Err(Error::Metadata { key, problem, expected: "absent".to_owned(), got })
+        Err(Error::Metadata { key: key(name), problem, expected: expected.to_owned(), got })
     };
-    let scaling = format!("{}.rope.scaling.type", arch.name);
-    if let Some(kind) = gguf.opt_str(&scaling)?
-        && kind != "none"
+    let scaling = gguf.opt_str(&key("rope.scaling.type"))?;
+    if let Some(kind) = scaling
+        && !["none", "linear"].contains(&kind)
     {
-        return refuse(scaling, kind.to_owned());
+        return refuse("rope.scaling.type", "none, linear or absent", shown(kind));
     }
-    for name in ["expert_count", "attention.sliding_window"] {
-        let key = format!("{}.{name}", arch.name);
-        if let Some(n) = gguf.opt_u32(&key)?
-            && n != 0
+    for (name, neutral) in NEUTRAL {
+        let without_scaling = scaling == Some("none") && name.starts_with("rope.");
+        if let Some(value) = gguf.opt_f32(&key(name))?
+            && value != neutral
+            && !without_scaling
+            && !(value == 0.0 && ["rope.scaling.factor", "rope.scale_linear"].contains(&name))
         {
-            return refuse(key, n.to_string());
+            return refuse(name, &format!("{neutral} or absent"), value.to_string());
         }
     }
-    Ok(())
+    for name in ["expert_count", "attention.sliding_window"] {
+        if let Some(n) = gguf.opt_u32(&key(name))?
+            && n != 0
+        {
+            return refuse(name, "0 or absent", n.to_string());
+        }
+    }
+    match gguf.opt_bool(&key("attention.causal"))? {
+        Some(false) => refuse("attention.causal", "true or absent", "false".to_owned()),
+        _ => Ok(()),
+    }
 }
+
+/// Factors, and the value of each that changes nothing.
+const NEUTRAL: [(&str, f32); 7] = [
+    ("rope.scaling.factor", 1.0),
+    ("rope.scale_linear", 1.0),
+    ("rope.scaling.attn_factor", 1.0),
+    ("attention.scale", 0.0),
+    ("logit_scale", 0.0),
+    ("attn_logit_softcapping", 0.0),
+    ("final_logit_softcapping", 0.0),
+];

@@ -3,7 +3,7 @@
 //! Every output element belongs to one thread and its arithmetic does not depend on which, on how many there are, or on how
 //! the prompt is cut: that is why one digest holds for every combination.
 
-use super::linear::{F16_OVERFLOW, Place, linear, round_f16};
+use super::linear::{F16_OVERFLOW, Place, all, linear, round_f16};
 use super::state::{LayerCache, State};
 use super::weights::{Layer, Linear};
 use super::{Activation, Model, RopePairing};
@@ -16,7 +16,7 @@ use rayon::prelude::*;
 
 /// A sequence being run: a model, the kernels that run it, its state, and what was counted.
 #[derive(Debug)]
-pub struct Session<'m, 'a> {
+pub(crate) struct Session<'m, 'a> {
     model: &'m Model<'a>,
     kernels: &'static Kernels,
     state: State,
@@ -29,24 +29,28 @@ impl<'m, 'a> Session<'m, 'a> {
     ///
     /// # Errors
     /// - [`Error::Input`] if the model's context is smaller.
-    pub fn new(model: &'m Model<'a>, kernels: &'static Kernels, capacity: usize) -> Result<Session<'m, 'a>> {
+    pub(crate) fn new(
+        model: &'m Model<'a>,
+        kernels: &'static Kernels,
+        capacity: usize,
+    ) -> Result<Session<'m, 'a>> {
         let state = State::new(&model.config, model.weights.rope_freqs.as_deref(), capacity)?;
         let chain = LayerChain::new(model.config.layers);
         Ok(Session { model, kernels, state, work: Work::default(), chain })
     }
 
     /// What the kernels did so far.
-    pub fn work(&self) -> &Work {
+    pub(crate) fn work(&self) -> &Work {
         &self.work
     }
 
     /// Digests of the residual stream after each layer, over all tokens so far.
-    pub fn chain(&self) -> &LayerChain {
+    pub(crate) fn chain(&self) -> &LayerChain {
         &self.chain
     }
 
     /// The state of the sequence.
-    pub fn state(&self) -> &State {
+    pub(crate) fn state(&self) -> &State {
         &self.state
     }
 
@@ -55,7 +59,7 @@ impl<'m, 'a> Session<'m, 'a> {
     /// # Errors
     /// - [`Error::Input`] for an id outside the vocabulary or more tokens than there is room for;
     /// - [`Error::Arithmetic`] where NaN, infinity or an f16 overflow appears.
-    pub fn feed(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
+    pub(crate) fn feed(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
         let config = &self.model.config;
         self.check_tokens(tokens)?;
         let mut x = self.embed(tokens);
@@ -64,7 +68,7 @@ impl<'m, 'a> Session<'m, 'a> {
             self.feed_forward(i, layer, &mut x)?;
             self.chain.update(i, &x);
         }
-        let h = self.rms_norm(&x, &self.model.weights.output_norm);
+        let h = self.rms_norm("output_norm", config.layers, &x, &self.model.weights.output_norm)?;
         let place = self.place("output", config.layers);
         let head = &self.model.weights.head;
         let logits = self.linear(head, Place { operation: Operation::Head, ..place }, &h)?;
@@ -102,7 +106,7 @@ impl<'m, 'a> Session<'m, 'a> {
     /// `x += attn_output · (norm of) attention(norm(x))`
     fn attention(&mut self, i: usize, layer: &Layer<'a>, x: &mut [f32]) -> Result<()> {
         let config = &self.model.config;
-        let h = self.rms_norm(x, &layer.attn_norm);
+        let h = self.rms_norm("attn_norm", i, x, &layer.attn_norm)?;
         let mut q = self.linear(&layer.attn_q, self.place("attn_q", i), &h)?;
         let mut k = self.linear(&layer.attn_k, self.place("attn_k", i), &h)?;
         let v = self.linear(&layer.attn_v, self.place("attn_v", i), &h)?;
@@ -115,7 +119,7 @@ impl<'m, 'a> Session<'m, 'a> {
         self.store(i, &k, &v)?;
         let mut o = self.attend(i, &q)?;
         if let Some(w) = &layer.attn_sub_norm {
-            o = self.rms_norm(&o, w);
+            o = self.rms_norm("attn_sub_norm", i, &o, w)?;
         }
         let y = self.linear(&layer.attn_output, self.place("attn_output", i), &o)?;
         self.add_onto(&y, x);
@@ -125,7 +129,7 @@ impl<'m, 'a> Session<'m, 'a> {
     /// `x += ffn_down · (norm of) act(gate(norm(x))) · up(norm(x))`
     fn feed_forward(&self, i: usize, layer: &Layer<'a>, x: &mut [f32]) -> Result<()> {
         let width = self.model.config.feed_forward;
-        let h = self.rms_norm(x, &layer.ffn_norm);
+        let h = self.rms_norm("ffn_norm", i, x, &layer.ffn_norm)?;
         let up = self.linear(&layer.ffn_up, self.place("ffn_up", i), &h)?;
         let gate = self.linear(&layer.ffn_gate, self.place("ffn_gate", i), &h)?;
         let gated = match self.model.activation {
@@ -134,15 +138,16 @@ impl<'m, 'a> Session<'m, 'a> {
         };
         let mut f = vec![0.0; up.len()];
         let rows = f.par_chunks_mut(width).zip(gate.par_chunks(width)).zip(up.par_chunks(width)).enumerate();
-        rows.try_for_each(|(token, ((f, g), u))| {
+        let each = rows.map(|(token, ((f, g), u))| {
             if let Some(element) = (self.kernels.find_non_finite)(g) {
                 return Err(self.place("ffn activation", i).error(token, "NaN or infinity", element));
             }
             gated(g, u, f);
             Ok(())
-        })?;
+        });
+        all(each.collect())?;
         if let Some(w) = &layer.ffn_sub_norm {
-            f = self.rms_norm(&f, w);
+            f = self.rms_norm("ffn_sub_norm", i, &f, w)?;
         }
         let y = self.linear(&layer.ffn_down, self.place("ffn_down", i), &f)?;
         self.add_onto(&y, x);
@@ -155,15 +160,25 @@ impl<'m, 'a> Session<'m, 'a> {
 
     fn linear(&self, layer: &Linear<'a>, place: Place, x: &[f32]) -> Result<Vec<f32>> {
         let mut out = vec![0.0; x.len() / layer.w.cols * layer.w.rows];
-        linear(self.kernels, &self.work, place, (&layer.w, layer.extra_scale), x, &mut out)?;
+        linear(self.kernels, &self.work, place, layer, x, &mut out)?;
         Ok(out)
     }
 
-    fn rms_norm(&self, x: &[f32], w: &[f32]) -> Vec<f32> {
+    /// RMSNorm of every row. A sum of squares that is not finite would make the row zero without a word: it stops the run.
+    fn rms_norm(&self, name: &'static str, i: usize, x: &[f32], w: &[f32]) -> Result<Vec<f32>> {
         let mut out = vec![0.0; x.len()];
-        let rows = out.par_chunks_mut(w.len()).zip(x.par_chunks(w.len()));
-        rows.for_each(|(out, x)| (self.kernels.rms_norm)(x, w, self.model.config.rms_eps, out));
-        out
+        let rows = out.par_chunks_mut(w.len()).zip(x.par_chunks(w.len())).enumerate();
+        let each = rows.map(|(token, (out, x))| {
+            if !(self.kernels.dot_f32)(x, x).is_finite() {
+                let place = self.place(name, i);
+                let element = (self.kernels.find_non_finite)(x).unwrap_or(0);
+                return Err(place.error(token, "NaN, infinity, or squares whose sum overflows", element));
+            }
+            (self.kernels.rms_norm)(x, w, self.model.config.rms_eps, out);
+            Ok(())
+        });
+        all(each.collect())?;
+        Ok(out)
     }
 
     fn add_onto(&self, y: &[f32], x: &mut [f32]) {
@@ -211,10 +226,11 @@ impl<'m, 'a> Session<'m, 'a> {
         let config = &self.model.config;
         let (heads, d) = (config.heads, config.head_dim);
         let mut o = vec![0.0; q.len()];
-        o.par_chunks_mut(d).zip(q.par_chunks(d)).enumerate().try_for_each(|(row, (o, q))| {
+        let each = o.par_chunks_mut(d).zip(q.par_chunks(d)).enumerate().map(|(row, (o, q))| {
             let (token, head) = (row / heads, row % heads);
             self.attend_one(i, head / (heads / config.heads_kv), token, q, o)
-        })?;
+        });
+        all(each.collect())?;
         Ok(o)
     }
 

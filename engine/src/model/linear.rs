@@ -1,5 +1,6 @@
 //! `y = W x` for several tokens: activations prepared by weight format, rows shared out over threads, work counted.
 
+use super::weights::Linear;
 use crate::error::{Error, Result};
 use crate::kernels::{Kernels, TileActs};
 use crate::quant::Format;
@@ -33,22 +34,24 @@ enum Acts {
     Float(Vec<f32>),
 }
 
-/// `out[t] = W x[t]` (times `extra_scale`): `x` is `(tokens, cols)`, `out` is `(tokens, rows)`.
+/// The first error in order, so that what a run says does not depend on which thread was faster.
+pub(super) fn all<T>(results: Vec<Result<T>>) -> Result<Vec<T>> {
+    results.into_iter().collect()
+}
+
+/// `out[t] = W x[t]` (times the layer's `.scale`): `x` is `(tokens, cols)`, `out` is `(tokens, rows)`.
 pub(super) fn linear(
     kernels: &Kernels,
     work: &Work,
     place: Place,
-    (w, extra_scale): (&Matrix<'_>, Option<f32>),
+    Linear { w, extra_scale }: &Linear<'_>,
     x: &[f32],
     out: &mut [f32],
 ) -> Result<()> {
     let tokens = x.len() / w.cols;
     debug_assert_eq!((x.len(), out.len()), (tokens * w.cols, tokens * w.rows));
-    let acts: Vec<Acts> = x
-        .par_chunks(w.cols)
-        .enumerate()
-        .map(|(token, x)| prepare(kernels, place, token, w.format, x))
-        .collect::<Result<_>>()?;
+    let rows = x.par_chunks(w.cols).enumerate();
+    let acts = all(rows.map(|(token, x)| prepare(kernels, place, token, w.format, x)).collect())?;
     let rows_per_task = w.rows.div_ceil(4 * rayon::current_num_threads()).next_multiple_of(ROWS_PER_CALL);
     let task = || Vec::with_capacity(tokens);
     let mut tasks: Vec<Vec<&mut [f32]>> =
@@ -66,7 +69,7 @@ pub(super) fn linear(
             for (acts, out) in acts.iter().zip(&mut outs) {
                 let out = &mut out[first..first + count];
                 let kernel = multiply(kernels, w, bytes, acts, out);
-                if let Some(scale) = extra_scale {
+                if let Some(scale) = *extra_scale {
                     (kernels.scale_f32)(out, scale);
                 }
                 let key = Key { operation: place.operation, kernel, isa: kernels.isa, columns: w.cols };

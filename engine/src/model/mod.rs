@@ -18,7 +18,7 @@ pub mod weights;
 
 pub use arch::{Activation, Arch, RopePairing};
 pub use config::Config;
-pub use forward::Session;
+pub(crate) use forward::Session;
 pub use state::State;
 pub use weights::Weights;
 

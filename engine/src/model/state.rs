@@ -11,6 +11,18 @@ pub(super) struct LayerCache {
     pub(super) v: Vec<u8>,
 }
 
+/// Memory for keys or values, or an error where an allocation would end the program.
+fn zeros(bytes: usize) -> Result<Vec<u8>> {
+    let mut cache = Vec::new();
+    cache.try_reserve_exact(bytes).map_err(|_| Error::Input {
+        what: "memory for keys and values",
+        expected: "less (fewer steps, or a shorter prompt)".to_owned(),
+        got: format!("{bytes} bytes for each layer's keys, and as many for its values"),
+    })?;
+    cache.resize(bytes, 0);
+    Ok(cache)
+}
+
 /// Where a sequence stands.
 #[derive(Debug, Clone)]
 pub struct State {
@@ -34,9 +46,9 @@ impl State {
             });
         }
         let bytes = config.kv_width() * capacity * 2;
-        let layer = LayerCache { k: vec![0; bytes], v: vec![0; bytes] };
+        let layer = |_| Ok(LayerCache { k: zeros(bytes)?, v: zeros(bytes)? });
         Ok(State {
-            layers: vec![layer; config.layers],
+            layers: (0..config.layers).map(layer).collect::<Result<_>>()?,
             rope: RopeTable::new(capacity, config.rope_dim, config.rope_base, rope_freqs),
             capacity,
             position: 0,

@@ -1,7 +1,7 @@
 //! Names and shapes of every tensor, in one table, and the weights of a model in file order.
 
 use super::config::Config;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shown};
 use crate::gguf::Gguf;
 use crate::quant::Format;
 use crate::tensor::Matrix;
@@ -75,7 +75,7 @@ impl<'a> Weights<'a> {
             } else {
                 Linear { w: embedding.clone(), extra_scale: None }
             },
-            rope_freqs: reader.optional_vector("rope_freqs.weight", config.rope_dim / 2)?,
+            rope_freqs: reader.rope_freqs()?,
             embedding,
         };
         reader.refuse_unknown()?;
@@ -144,6 +144,19 @@ impl<'a> Reader<'_, 'a> {
         self.gguf.tensor(name).is_some().then(|| self.vector(name, n)).transpose()
     }
 
+    /// The divisors of the RoPE angles: each must be one that can be divided by.
+    fn rope_freqs(&mut self) -> Result<Option<Vec<f32>>> {
+        const NAME: &str = "rope_freqs.weight";
+        let factors = self.optional_vector(NAME, self.config.rope_dim / 2)?;
+        match factors.iter().flatten().position(|factor| *factor <= 0.0) {
+            Some(at) => Err(Error::Weights {
+                tensor: NAME.to_owned(),
+                problem: format!("factor {at} is not positive; the angles would mean nothing"),
+            }),
+            None => Ok(factors),
+        }
+    }
+
     fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Result<Matrix<'a>> {
         let missing = || Error::MissingTensor {
             tensor: name.to_owned(),
@@ -169,7 +182,7 @@ impl<'a> Reader<'_, 'a> {
         let unknown = self.gguf.tensors().iter().find(|tensor| !self.used.contains(tensor.name));
         unknown.map_or(Ok(()), |tensor| {
             Err(Error::Shape {
-                name: format!("tensor '{}'", tensor.name),
+                name: format!("tensor '{}'", shown(tensor.name)),
                 problem: "the graph does not use it, so the result would be wrong without notice".to_owned(),
                 expected: format!("only tensors of architecture '{}'", self.config.arch.name),
                 got: format!("an unknown one of {} x {}", tensor.rows(), tensor.cols()),

@@ -8,8 +8,10 @@
 mod evidence;
 mod stages;
 
+use crate::files;
 use crate::runs::golden::Golden;
 use assay_engine::kernels::{self, Isa, Kernels};
+use assay_engine::threads::Pool;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -103,8 +105,10 @@ impl Context<'_> {
 /// Runs everything. Receipts and the report go under `out`; `progress` is told what is being done.
 ///
 /// # Errors
-/// - files cannot be written, or the program's own data cannot be read. What does not hold is a row, not an error.
+/// - `threads` is 0 or too large, files cannot be written, or the program's own data cannot be read. What does not hold is a row, not an error.
 pub fn check(out: &Path, threads: usize, progress: &mut dyn FnMut(&str)) -> anyhow::Result<Findings> {
+    files::output_folder(out)?;
+    Pool::new(threads)?;
     let mut context = Context {
         golden: Golden::embedded()?,
         tables: kernels::available(),

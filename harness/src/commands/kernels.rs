@@ -5,6 +5,7 @@ use crate::exit::Exit;
 use crate::output;
 use assay_engine::kernels::check::{Mismatch, OperationReport, Plan, check};
 use assay_engine::kernels::{self, Isa, Kernels};
+use assay_harness::files;
 use assay_harness::receipts::{canonical, record};
 use assay_harness::runs::engine::Backend;
 use serde::Serialize;
@@ -67,6 +68,7 @@ fn check_all(only: Option<Isa>, plan: &Plan, out: Option<&Path>, json: bool) -> 
         Some(isa) => vec![kernels::get(isa)?],
         None => kernels::available(),
     };
+    out.map(files::output_folder).transpose()?;
     let scalar = reports(&kernels::scalar::KERNELS, plan);
     let checked =
         tables.into_iter().map(|table| one(table, plan, &scalar, out)).collect::<anyhow::Result<Vec<_>>>()?;

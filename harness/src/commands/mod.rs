@@ -13,6 +13,8 @@ mod run;
 use crate::args::{self, Command};
 use crate::exit::Exit;
 use anyhow::Context as _;
+use assay_harness::files;
+use assay_harness::receipts::text::FileName;
 use assay_harness::runs::engine::Backend;
 use assay_harness::runs::file::ModelFile;
 use std::path::Path;
@@ -44,6 +46,13 @@ fn backend(args: &args::Backend) -> anyhow::Result<Backend> {
 /// Opens a model file for reading in place.
 fn open(path: &Path) -> anyhow::Result<ModelFile> {
     Ok(ModelFile::open(path)?)
+}
+
+/// Asks, before the work, whether receipts about `file` can be put into `out`.
+fn receipts_can_be_written(out: Option<&Path>, file: &ModelFile) -> anyhow::Result<()> {
+    let Some(out) = out else { return Ok(()) };
+    FileName::parse(file.name()).context("a receipt cannot hold the model's file name; rename the file")?;
+    Ok(files::output_folder(out)?)
 }
 
 /// Adds the file's name to an error about its content.

@@ -1,6 +1,6 @@
 //! `assay parity`: a model's logits against another implementation's.
 
-use super::{about, backend, open};
+use super::{about, backend, open, receipts_can_be_written};
 use crate::args;
 use crate::exit::Exit;
 use crate::output;
@@ -100,6 +100,7 @@ pub(super) fn run(args: &args::Parity) -> anyhow::Result<Exit> {
     };
     let gguf = about(&args.model, file.gguf())?;
     let model = about(&args.model, Model::load(&gguf, None))?;
+    receipts_can_be_written(args.out.as_deref(), &file)?;
     let parity = against_golden(&golden, entry, &model, backend)?;
     let receipt = match &args.out {
         Some(out) => {

@@ -1,12 +1,13 @@
 //! `assay run`: generate, and say what it took.
 
-use super::{about, backend, open};
+use super::{about, backend, open, receipts_can_be_written};
 use crate::args;
 use crate::exit::Exit;
 use crate::output;
 use assay_engine::decode::Phase;
 use assay_engine::model::Model;
 use assay_engine::tokenizer::Tokenizer;
+use assay_harness::files;
 use assay_harness::receipts::{canonical, record};
 use assay_harness::runs::engine::{self, Run};
 use assay_harness::runs::file::ModelFile;
@@ -48,7 +49,8 @@ pub(super) fn run(args: &args::Run) -> anyhow::Result<Exit> {
     let model = about(&args.model, Model::load(&gguf, args.activation.map(Into::into)))?;
     let tokenizer = Tokenizer::read(&gguf);
     let prompt = prompt(&args.prompt, &tokenizer)?;
-    let mut sink = args.logits.as_deref().map(LogitsFile::create).transpose()?;
+    receipts_can_be_written(args.out.as_deref(), &file)?;
+    let mut sink = args.logits.as_deref().map(|path| LogitsFile::create(path, &args.model)).transpose()?;
     let run = engine::run(&model, backend, &prompt, args.steps, &mut |_, row| match &mut sink {
         Some(sink) => sink.write(row),
         None => Ok(()),
@@ -166,14 +168,11 @@ struct LogitsFile {
 }
 
 impl LogitsFile {
-    fn create(path: &Path) -> anyhow::Result<LogitsFile> {
-        if path.is_dir() {
-            anyhow::bail!("{}: is a directory; name a file for the logits", path.display());
-        }
+    /// Asks for the place before the run; `model` must not be overwritten.
+    fn create(path: &Path, model: &Path) -> anyhow::Result<LogitsFile> {
+        let path = files::output_file(path, &[model])?;
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let file =
-            assay_harness::files::temporary_in(folder).map_err(|e| assay_engine::Error::file(folder, &e))?;
-        Ok(LogitsFile { path: path.to_owned(), file: BufWriter::new(file) })
+        Ok(LogitsFile { file: BufWriter::new(files::temporary_in(folder)?), path })
     }
 
     fn write(&mut self, row: &[f32]) -> assay_engine::Result<()> {

@@ -119,7 +119,7 @@ pub fn write(dir: &Path, statement: &Statement) -> Result<PathBuf> {
     let folder = dir.join(statement.predicate.kind.as_str());
     let path = folder.join(file_name(statement, &Sha256Hex::of(&bytes)));
     std::fs::create_dir_all(&folder).map_err(|error| Error::file(&folder, &error))?;
-    let mut temporary = temporary_file(&folder).map_err(|error| Error::file(&folder, &error))?;
+    let mut temporary = crate::files::temporary_in(&folder)?;
     temporary.write_all(&bytes).map_err(|error| Error::file(&path, &error))?;
     temporary.as_file().sync_all().map_err(|error| Error::file(&path, &error))?;
     match temporary.persist_noclobber(&path) {
@@ -127,14 +127,6 @@ pub fn write(dir: &Path, statement: &Statement) -> Result<PathBuf> {
         Err(failed) if failed.error.kind() == std::io::ErrorKind::AlreadyExists => same_content(path, &bytes),
         Err(failed) => Err(Error::file(&path, &failed.error)),
     }
-}
-
-/// A file in `folder`, readable as the process's mask allows (not only by its owner, as temporary files are).
-fn temporary_file(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.prefix(".receipt-").suffix(".tmp").tempfile_in(folder)
 }
 
 fn same_content(path: PathBuf, bytes: &[u8]) -> Result<PathBuf> {

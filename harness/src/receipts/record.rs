@@ -162,9 +162,10 @@ fn run_predicate(facts: ModelFacts, run: &Run) -> Result<Predicate> {
         layer_chain: outcome.layer_chain.iter().copied().map(Sha256Hex::from_digest).collect(),
         rope_table_sha256: Sha256Hex::from_digest(outcome.rope_sha256),
     });
-    let whole = run.request.prompt.len();
-    let batch = if run.request.batch == 0 { whole } else { run.request.batch.min(whole) };
-    let execution = Execution { work: work(outcome)?, ..execution(run.backend, batch, run.environment)? };
+    let execution = Execution {
+        work: work(outcome)?,
+        ..execution(run.backend, run.request.batch_size(), run.environment)?
+    };
     Ok(Predicate {
         model: Some(facts),
         input: Some(Input {

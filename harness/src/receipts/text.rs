@@ -186,6 +186,11 @@ impl Decimal {
 }
 
 impl KernelName {
+    /// The kernel: what stands before the slash.
+    pub fn name(&self) -> &str {
+        self.0.split_once('/').map_or("", |(name, _)| name)
+    }
+
     /// The instruction set: what stands after the slash.
     pub fn isa(&self) -> &str {
         self.0.split_once('/').map_or("", |(_, isa)| isa)

@@ -14,7 +14,7 @@ use std::fmt;
 pub enum Verdict {
     /// Both held, with the same digest.
     Same,
-    /// The digests differ.
+    /// The digests differ, or the baseline's status was *failed*.
     Changed,
     /// The candidate's own status is *failed*.
     Failed,
@@ -33,8 +33,10 @@ impl Verdict {
     fn of(baseline: Option<&Run>, candidate: Option<&Run>) -> Verdict {
         match (baseline, candidate) {
             (_, Some(candidate)) if !candidate.held => Verdict::Failed,
-            (Some(baseline), Some(candidate)) if baseline.digest != candidate.digest => Verdict::Changed,
-            (Some(_), Some(_)) => Verdict::Same,
+            (Some(baseline), Some(candidate)) if baseline.held && baseline.digest == candidate.digest => {
+                Verdict::Same
+            }
+            (Some(_), Some(_)) => Verdict::Changed,
             (Some(_), None) => Verdict::Missing,
             (None, _) => Verdict::New,
         }
@@ -98,10 +100,10 @@ impl Report {
 pub fn compare(baseline: &Loaded, candidate: &Loaded) -> Result<Report> {
     let how = JoinArgs::new(JoinType::Full).with_coalesce(JoinCoalesce::CoalesceColumns);
     let joined =
-        side(baseline, "baseline")?.join(&side(candidate, "candidate")?, ["claim"], ["claim"], how, None)?;
-    let joined = joined.sort(["claim"], SortMultipleOptions::default())?;
-    let claims = joined.column("claim")?.str()?;
-    let rows = claims.iter().flatten().map(|claim| row(claim, baseline, candidate)).collect::<Vec<_>>();
+        side(baseline, "baseline")?.join(&side(candidate, "candidate")?, ["key"], ["key"], how, None)?;
+    let joined = joined.sort(["key"], SortMultipleOptions::default())?;
+    let keys = joined.column("key")?.str()?;
+    let rows = keys.iter().flatten().map(|key| row(key, baseline, candidate)).collect::<Vec<_>>();
     let frame = finish(joined, &rows)?;
     let prefix = |side: &str, refused: &[String]| {
         refused.iter().map(|line| format!("{side}: {line}")).collect::<Vec<_>>()
@@ -113,7 +115,7 @@ pub fn compare(baseline: &Loaded, candidate: &Loaded) -> Result<Report> {
 fn side(loaded: &Loaded, name: &str) -> Result<DataFrame> {
     let runs = || loaded.runs.values();
     Ok(df!(
-        "claim" => runs().map(|run| run.key.as_str()).collect::<Vec<_>>(),
+        "key" => runs().map(|run| run.key.as_str()).collect::<Vec<_>>(),
         format!("{name}_isa") => runs().map(|run| run.isa.as_str()).collect::<Vec<_>>(),
         format!("{name}_held") => runs().map(|run| run.held).collect::<Vec<_>>(),
         format!("{name}_digest") => runs().map(|run| run.digest.as_str()).collect::<Vec<_>>(),
@@ -122,12 +124,12 @@ fn side(loaded: &Loaded, name: &str) -> Result<DataFrame> {
     )?)
 }
 
-fn row(claim: &str, baseline: &Loaded, candidate: &Loaded) -> Row {
-    let (baseline, candidate) = (baseline.runs.get(claim), candidate.runs.get(claim));
+fn row(key: &str, baseline: &Loaded, candidate: &Loaded) -> Row {
+    let (baseline, candidate) = (baseline.runs.get(key), candidate.runs.get(key));
     let rate = |run: Option<&Run>| run.and_then(|run| run.decode_tokens_per_second);
     let ratio = |(b, c): (f64, f64)| c / b;
     Row {
-        claim: claim.to_owned(),
+        claim: candidate.or(baseline).map_or_else(String::new, |run| run.label.clone()),
         verdict: Verdict::of(baseline, candidate),
         baseline_isa: baseline.map(|run| run.isa.clone()),
         candidate_isa: candidate.map(|run| run.isa.clone()),
@@ -140,6 +142,7 @@ fn row(claim: &str, baseline: &Loaded, candidate: &Loaded) -> Row {
 /// Adds the verdict and the ratio to the joined table.
 fn finish(mut joined: DataFrame, rows: &[Row]) -> Result<DataFrame> {
     let more = df!(
+        "claim" => rows.iter().map(|row| row.claim.as_str()).collect::<Vec<_>>(),
         "verdict" => rows.iter().map(|row| row.verdict.to_string()).collect::<Vec<_>>(),
         "decode_speed_ratio" => rows.iter().map(|row| row.decode_speed_ratio).collect::<Vec<_>>(),
     )?;

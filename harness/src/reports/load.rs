@@ -1,11 +1,12 @@
 //! Folders of receipts → rows. Only receipts that verify count.
 
 use super::{Error, Result};
+use crate::files;
+use crate::receipts::text::Sha256Hex;
 use crate::receipts::types::{Claim, Measurement, Phase, Statement, Status};
 use crate::receipts::verify::{MAX_BYTES, Options, Verdict, verify};
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 /// Folders inside folders that are searched.
@@ -14,10 +15,10 @@ const MAX_DEPTH: usize = 4;
 /// What a report says about one receipt.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Run {
-    /// What was asked: kind, model or case list, input. Two receipts with one key answer the same question.
+    /// The question: kind, digest of the subject, activation, input. Two receipts with one key answer the same one.
     pub key: String,
-    /// The subject's name.
-    pub subject: String,
+    /// The question as a reader sees it, with the subject's name.
+    pub label: String,
     /// The instruction set.
     pub isa: String,
     /// The run held to what it was compared with.
@@ -39,17 +40,40 @@ pub struct Loaded {
     pub refused: Vec<String>,
 }
 
-/// Reads the receipts in `path`: a file, or a folder that is searched for `*.json`.
+/// Reads the receipts in `path`: a file, or a folder that is searched for `*.json`. Links are not followed.
 ///
 /// # Errors
 /// - [`Error::File`] if something cannot be read, [`Error::Empty`] if there is nothing to read.
 pub fn load(path: &Path) -> Result<Loaded> {
-    let mut files = Vec::new();
-    find(path, 0, &mut files)?;
+    let (mut files, mut skipped) = (Vec::new(), Vec::new());
+    let real = fs::canonicalize(path).map_err(|e| assay_engine::Error::file(path, &e))?;
+    find(&real, 0, &mut files, &mut skipped)?;
     if files.is_empty() {
         return Err(Error::Empty { path: path.display().to_string() });
     }
-    load_files(files)
+    let mut loaded = load_files(files)?;
+    skipped.sort();
+    loaded.refused.extend(skipped);
+    Ok(loaded)
+}
+
+fn find(path: &Path, depth: usize, files: &mut Vec<PathBuf>, skipped: &mut Vec<String>) -> Result<()> {
+    let fail = |e: std::io::Error| assay_engine::Error::file(path, &e);
+    let kind = fs::symlink_metadata(path).map_err(fail)?.file_type();
+    let is_json = path.extension().is_some_and(|ending| ending == "json");
+    let mut skip = |why: &str| skipped.push(format!("{}: {why}", path.display()));
+    if kind.is_dir() && depth > MAX_DEPTH {
+        skip("the folder is too deep and was not searched");
+    } else if kind.is_dir() {
+        for entry in fs::read_dir(path).map_err(fail)? {
+            find(&entry.map_err(fail)?.path(), depth + 1, files, skipped)?;
+        }
+    } else if kind.is_file() && (is_json || depth == 0) {
+        files.push(path.to_owned());
+    } else if is_json {
+        skip("not a regular file");
+    }
+    Ok(())
 }
 
 /// Reads these receipts.
@@ -65,25 +89,9 @@ pub fn load_files(mut files: Vec<PathBuf>) -> Result<Loaded> {
     Ok(loaded)
 }
 
-fn find(path: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> {
-    let fail = |e: std::io::Error| assay_engine::Error::file(path, &e);
-    if fs::metadata(path).map_err(fail)?.is_file() {
-        files.push(path.to_owned());
-        return Ok(());
-    }
-    for entry in fs::read_dir(path).map_err(fail)? {
-        let entry = entry.map_err(fail)?.path();
-        let receipt = entry.extension().is_some_and(|ending| ending == "json");
-        if receipt || (depth < MAX_DEPTH && entry.is_dir()) {
-            find(&entry, depth + 1, files)?;
-        }
-    }
-    Ok(())
-}
-
 impl Loaded {
     fn add(&mut self, file: &Path) -> Result<()> {
-        let bytes = read(file)?;
+        let bytes = files::read(file, MAX_BYTES)?;
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let report = verify(&bytes, &Options { file_name: Some(name.clone()), ..Options::default() });
         let (Verdict::Valid, Some(statement)) = (report.verdict, &report.statement) else {
@@ -94,7 +102,7 @@ impl Loaded {
         let run = row(statement, report.receipt_id.to_string());
         match self.runs.get(&run.key) {
             Some(other) if other.digest != run.digest => {
-                let same = format!("{} on {} and on {}", run.subject, other.isa, run.isa);
+                let same = format!("{} on {} and on {}", run.label, other.isa, run.isa);
                 self.refused.push(format!("{name}: another digest for the same question ({same})"));
             }
             Some(other) if (&other.created, &other.receipt_id) >= (&run.created, &run.receipt_id) => {}
@@ -104,31 +112,25 @@ impl Loaded {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>> {
-    let fail = |e: std::io::Error| assay_engine::Error::file(path, &e);
-    let mut bytes = Vec::new();
-    let file = fs::File::open(path).map_err(fail)?;
-    file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(fail)?;
-    Ok(bytes)
-}
-
 fn row(statement: &Statement, receipt_id: String) -> Run {
     let predicate = &statement.predicate;
     let subject = statement.subject.first();
-    let name = subject.map_or(String::new(), |subject| subject.name.to_string());
-    let sha256 = subject.map_or("", |subject| subject.digest.sha256.short());
+    let (name, sha256) = subject.map_or((String::new(), String::new()), |subject| {
+        (subject.name.to_string(), subject.digest.sha256.to_string())
+    });
     let kind = predicate.kind.as_str();
     let (question, digest) = match &predicate.claim {
         Claim::ModelRun(claim) => (question(statement), claim.logits.sha256.to_string()),
         Claim::KernelCheck(claim) => {
             let outputs: Vec<&str> = claim.operations.iter().map(|o| o.outputs_sha256.as_str()).collect();
-            let digest = crate::receipts::text::Sha256Hex::of(outputs.concat().as_bytes());
+            let digest = Sha256Hex::of(outputs.concat().as_bytes());
             (format!("{} operations", outputs.len()), digest.to_string())
         }
     };
+    let short = sha256.get(..12).unwrap_or_default();
     Run {
-        key: format!("{kind} {name} {sha256} {question}"),
-        subject: name,
+        label: format!("{kind} {name} {short} {question}"),
+        key: format!("{kind} {sha256} {question}"),
         isa: predicate.execution.isa.to_string(),
         held: predicate.status == Status::Held,
         digest,
@@ -138,12 +140,14 @@ fn row(statement: &Statement, receipt_id: String) -> Run {
     }
 }
 
-/// Prompt and steps, shortened to a digest.
+/// Activation, prompt (shortened to a digest) and steps.
 fn question(statement: &Statement) -> String {
-    let Some(input) = &statement.predicate.input else { return String::new() };
+    let (Some(input), Some(model)) = (&statement.predicate.input, &statement.predicate.model) else {
+        return String::new();
+    };
     let ids: Vec<u8> = input.prompt_token_ids.iter().flat_map(|id| id.to_le_bytes()).collect();
-    let digest = crate::receipts::text::Sha256Hex::of(&ids);
-    format!("prompt {} ({} tokens) + {}", digest.short(), input.prompt_token_ids.len(), input.steps)
+    let (prompt, tokens) = (Sha256Hex::of(&ids), input.prompt_token_ids.len());
+    format!("{} prompt {} ({tokens} tokens) + {}", model.activation, prompt.short(), input.steps)
 }
 
 /// Median over the decode samples that were not discarded, in tokens per second.

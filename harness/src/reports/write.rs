@@ -1,7 +1,7 @@
 //! Markdown and CSV.
 
+use super::Result;
 use super::join::{Report, Row};
-use super::{Error, Result};
 use crate::files;
 use polars::prelude::{CsvWriter, SerWriter as _};
 use std::path::{Path, PathBuf};
@@ -14,8 +14,12 @@ pub fn write(folder: &Path, report: &Report) -> Result<[PathBuf; 2]> {
     let mut csv = Vec::new();
     CsvWriter::new(&mut csv).finish(&mut report.frame.clone())?;
     let paths = [folder.join("report.md"), folder.join("report.csv")];
+    files::output_folder(folder)?;
+    for path in &paths {
+        files::output_file(path, &[])?; // both before either is written
+    }
     for (path, bytes) in paths.iter().zip([markdown(report).as_bytes(), &csv]) {
-        files::write(path, bytes).map_err(|e| Error::File(assay_engine::Error::file(path, &e)))?;
+        files::write(path, bytes)?;
     }
     Ok(paths)
 }

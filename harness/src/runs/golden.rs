@@ -187,6 +187,17 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<Index> {
     let index: Index =
         serde_json::from_slice(bytes).map_err(|e| bad(path, format!("not a golden index: {e}")))?;
     for (name, entry) in &index.models {
+        let digests =
+            [&entry.sha256, &entry.logits_one_token_at_a_time.sha256, &entry.exact_v1_logits_sha256];
+        if let Some(wrong) = digests.into_iter().find(|digest| !is_sha256(digest)) {
+            return Err(bad(
+                path,
+                format!("'{name}': '{wrong}' is not a SHA-256 (64 lower-case hex digits)"),
+            ));
+        }
+        if entry.prompt_token_ids.is_empty() || entry.greedy_token_ids.is_empty() {
+            return Err(bad(path, format!("'{name}': a prompt and at least one greedy token are needed")));
+        }
         let rows = entry.prompt_token_ids.len() + entry.greedy_token_ids.len();
         if entry.logits_one_token_at_a_time.shape != [rows, entry.vocab_size] {
             return Err(bad(
@@ -196,6 +207,10 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<Index> {
         }
     }
     Ok(index)
+}
+
+fn is_sha256(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 fn logits(entry: &Entry, path: &Path, bytes: &[u8]) -> Result<Vec<f32>> {

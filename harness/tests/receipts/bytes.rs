@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use std::sync::LazyLock;
 
 static RECEIPT: LazyLock<(Vec<u8>, Options)> = LazyLock::new(|| {
-    let statement = made_up::parity();
+    let statement = made_up::diverged();
     (canonical::to_bytes(&statement).unwrap(), made_up::options(&statement))
 });
 

@@ -7,8 +7,14 @@ use assay_harness::receipts::types::Statement;
 use assay_harness::receipts::verify::{Files, Options, Outcome, Report, Rule, Verdict, verify};
 use std::path::Path;
 
-/// A receipt about `content`, which is called `tiny.gguf`.
+/// A file that has room for the tensors of a made-up model.
+fn file(content: &[u8]) -> Vec<u8> {
+    [content, &[0; 20_000]].concat()
+}
+
+/// A receipt about [`file`] of `content`, which is called `tiny.gguf`.
 fn about(content: &[u8]) -> Statement {
+    let content = &file(content);
     let mut statement = made_up::model_run();
     let model = statement.predicate.model.as_mut().unwrap();
     model.sha256 = Sha256Hex::of(content);
@@ -35,7 +41,7 @@ fn the_model_is_held_to_the_receipt() {
             (b"THE MODEL", (Verdict::Tampered, Outcome::Broken)),
             (b"another one", (Verdict::Tampered, Outcome::Broken)),
         ] {
-            std::fs::write(&path, content).unwrap();
+            std::fs::write(&path, file(content)).unwrap();
             assert_eq!(verdict(&statement, files.clone()), expected);
         }
     }
@@ -55,14 +61,17 @@ fn a_model_that_is_not_there_is_inconclusive() {
         assert_eq!(verdict(&about(b"the model"), files), expected);
     }
     let check = made_up::kernel_check();
-    assert_eq!(verdict(&check, Files::Directory(dir.path().into())), (Verdict::Valid, Outcome::NotChecked));
+    for files in [Files::Directory(dir.path().into()), Files::Model(dir.path().join("tiny.gguf"))] {
+        assert_eq!(verdict(&check, files), expected, "a kernel check names no model");
+    }
+    assert_eq!(verdict(&check, Files::NotAsked), (Verdict::Valid, Outcome::NotChecked));
 }
 
 #[cfg(unix)]
 #[test]
 fn a_link_out_of_the_folder_is_not_followed() {
     let (dir, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    std::fs::write(outside.path().join("secret"), b"the model").unwrap();
+    std::fs::write(outside.path().join("secret"), file(b"the model")).unwrap();
     std::os::unix::fs::symlink(outside.path().join("secret"), dir.path().join("tiny.gguf")).unwrap();
     let found = verdict(&about(b"the model"), Files::Directory(dir.path().into()));
     assert_eq!(found, (Verdict::Inconclusive, Outcome::NotChecked));
@@ -72,7 +81,7 @@ fn a_link_out_of_the_folder_is_not_followed() {
 fn a_subject_name_with_a_path_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("inner")).unwrap();
-    std::fs::write(dir.path().join("secret"), b"the model").unwrap();
+    std::fs::write(dir.path().join("secret"), file(b"the model")).unwrap();
     for name in ["../secret", "..", "/etc/hostname", "inner/../../secret", "C:\\secret"] {
         let report = with_name(name, &dir.path().join("inner"));
         assert_eq!(report.decided_by().unwrap().rule, Rule::Schema, "{name}");

@@ -2,7 +2,9 @@
 
 use super::{Broken, Finding, Held, Missing, Options, Skipped, name_parts, require};
 use crate::receipts::types::Subject;
-use crate::receipts::types::{Claim, Input, KernelCheckClaim, Kind, ModelFacts, ModelRunClaim, Statement};
+use crate::receipts::types::{
+    Claim, Input, KernelCheckClaim, Kind, ModelFacts, ModelRunClaim, Sampling, Statement,
+};
 
 /// How far a receipt's clock may be ahead of the reader's, seconds.
 const CLOCK_SKEW: u64 = 86_400;
@@ -75,6 +77,14 @@ pub(super) fn subject(statement: &Statement, _: &Options) -> Finding {
     }
 }
 
+pub(super) fn sampling(statement: &Statement, _: &Options) -> Finding {
+    let Some((_, input, _)) = model_parts(statement) else { return does_not_apply() };
+    match &input.sampling {
+        Sampling::Greedy {} => Held("greedy".into()),
+        Sampling::Seeded { .. } => Broken("seeded sampling is not known to this version".into()),
+    }
+}
+
 pub(super) fn token_counts(statement: &Statement, _: &Options) -> Finding {
     let Some((model, input, claim)) = model_parts(statement) else { return does_not_apply() };
     let (prompt, generated) = (&input.prompt_token_ids, &claim.generated_token_ids);
@@ -110,6 +120,16 @@ pub(super) fn created(statement: &Statement, options: &Options) -> Finding {
     let latest = options.now.saturating_add(CLOCK_SKEW);
     require!(created.to_unix() <= latest, "written on {created}, more than a day in the future");
     Held(created.to_string())
+}
+
+pub(super) fn corrections(statement: &Statement, options: &Options) -> Finding {
+    let corrections = &statement.predicate.corrections;
+    let latest = options.now.saturating_add(CLOCK_SKEW);
+    for correction in corrections {
+        let (at, field) = (&correction.at, &correction.field);
+        require!(at.to_unix() <= latest, "{field:?} corrected on {at}, more than a day in the future");
+    }
+    Held(format!("{} corrections", corrections.len()))
 }
 
 pub(super) fn age(statement: &Statement, options: &Options) -> Finding {

@@ -1,7 +1,12 @@
 //! Rules on what ran: counters, kernels, fallbacks, rounding, device, samples.
 
+use super::claim::model_parts;
 use super::{Broken, Finding, Held, Options, Skipped, require};
-use crate::receipts::types::{ComputePath, Execution, FloatRegister, Kind, Phase, Statement, Work};
+use crate::receipts::text::KernelName;
+use crate::receipts::types::{
+    ComputePath, Environment, Execution, FloatRegister, Kind, Phase, Statement, Work, operation,
+};
+use assay_engine::kernels::Isa;
 use std::collections::BTreeSet;
 
 /// MXCSR: flush to zero (15), rounding control (14, 13), denormals are zero (6).
@@ -12,6 +17,66 @@ const FPCR_ROUNDING: u64 = 3 << 22;
 const FPCR_SUBNORMALS: u64 = 1 << 24 | 1 << 19;
 
 const CUDA: &str = "cuda";
+
+/// More than any machine that this version has run on.
+const MAX_THREADS: u32 = 1024;
+
+/// The kernels that there are for an operation, without their instruction sets; none for an unknown operation.
+fn kernels_of(operation: &str) -> &'static [&'static str] {
+    match operation {
+        operation::LINEAR | operation::HEAD => &["gemv_i2s_i8", "gemv_f16_f32", "gemv_f32_f32"],
+        operation::ATTENTION_SCORES => &["gemv_f16_f32"],
+        operation::ATTENTION_VALUES => &["weigh_f16"],
+        _ => &[],
+    }
+}
+
+fn is_kernel_of(kernel: &KernelName, operation: &str) -> bool {
+    kernels_of(operation).contains(&kernel.name())
+}
+
+/// Why code for an instruction set cannot have run there.
+fn isa_misfit(isa: &str, environment: &Environment) -> Option<String> {
+    if isa == CUDA {
+        return None; // held to a device by its own rule
+    }
+    let features: &[&str] = match Isa::ALL.into_iter().find(|known| known.name() == isa) {
+        Some(Isa::Scalar) => return None,
+        Some(Isa::Avx2) => &["avx2", "fma", "f16c"],
+        Some(Isa::Avx512Bw) => &["avx512f", "avx512bw", "avx512vl", "avx512dq"],
+        Some(Isa::Avx512Vnni) => &["avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni"],
+        _ => return Some(format!("the instruction set {isa} is not known")),
+    };
+    let target = &environment.build.target;
+    if !target.contains("x86_64") {
+        return Some(format!("{isa} in a program for {target:?}"));
+    }
+    let has = |feature: &&&str| environment.cpu.features.iter().any(|had| had == **feature);
+    let lacking = features.iter().find(|feature| !has(feature));
+    lacking.map(|feature| format!("{isa} on a processor without {feature}"))
+}
+
+pub(super) fn execution(statement: &Statement, _: &Options) -> Finding {
+    let (execution, environment) = (&statement.predicate.execution, &statement.predicate.environment);
+    let isa = execution.isa.as_str();
+    if let Some(misfit) = isa_misfit(isa, environment) {
+        return Broken(misfit);
+    }
+    let (register, target) = (execution.float_environment.register, &environment.build.target);
+    let expected = match target {
+        target if target.contains("x86_64") => FloatRegister::Mxcsr,
+        target if target.contains("aarch64") => FloatRegister::Fpcr,
+        _ => register,
+    };
+    require!(register == expected, "the register {register:?} in a program for {target:?}");
+    let (threads, batch) = (execution.threads, execution.batch);
+    require!((1..=MAX_THREADS).contains(&threads), "{threads} threads");
+    if let Some(input) = &statement.predicate.input {
+        let prompt = input.prompt_token_ids.len();
+        require!((1..=prompt as u64).contains(&u64::from(batch)), "batches of {batch}, a prompt of {prompt}");
+    }
+    Held(format!("{isa}, {threads} threads"))
+}
 
 pub(super) fn float_environment(statement: &Statement, _: &Options) -> Finding {
     let environment = &statement.predicate.execution.float_environment;
@@ -52,6 +117,7 @@ pub(super) fn work_rows(statement: &Statement, _: &Options) -> Finding {
         require!(seen.insert((&row.operation, &row.kernel, columns)), "{name}: counted twice");
         require!(columns > 0 && rows > 0 && calls > 0, "{name}: {rows} rows in {calls} calls");
         let product = u128::from(rows) * u128::from(columns);
+        require!(calls <= rows, "{name}: {calls} calls for {rows} rows");
         require!(u128::from(macs) == product, "{name}: {rows} rows make {product} multiply-adds, not {macs}");
     }
     Held(format!("{} counters", work.len()))
@@ -60,7 +126,8 @@ pub(super) fn work_rows(statement: &Statement, _: &Options) -> Finding {
 pub(super) fn kernels(statement: &Statement, _: &Options) -> Finding {
     let execution = &statement.predicate.execution;
     for row in &execution.work {
-        let isa = row.kernel.isa();
+        let (isa, operation) = (row.kernel.isa(), &row.operation);
+        require!(is_kernel_of(&row.kernel, operation.as_str()), "{} is no kernel of {operation}", row.kernel);
         require!(
             isa == execution.isa.as_str() || explained(row, execution),
             "{} ran on {}, but {} was asked for and no fallback explains it",
@@ -68,6 +135,10 @@ pub(super) fn kernels(statement: &Statement, _: &Options) -> Finding {
             row.kernel,
             execution.isa
         );
+        let stand_in = (isa != execution.isa.as_str()).then_some(isa);
+        if let Some(misfit) = stand_in.and_then(|isa| isa_misfit(isa, &statement.predicate.environment)) {
+            return Broken(format!("{operation}: {misfit}"));
+        }
     }
     Held(format!("all of {}, or explained", execution.isa))
 }
@@ -86,6 +157,7 @@ pub(super) fn fallbacks(statement: &Statement, _: &Options) -> Finding {
         let ran = execution.work.iter().any(|row| row.operation == *operation && row.kernel == *used);
         require!(ran, "{operation}: {used} stood in, but no counter shows it");
         require!(wanted != used, "{operation}: {used} stood in for itself");
+        require!(is_kernel_of(wanted, operation.as_str()), "{wanted} is no kernel of {operation}");
         require!(wanted.isa() == execution.isa.as_str(), "{operation}: {wanted} was not asked for");
         require!(!fallback.reason.trim().is_empty(), "{operation}: no reason");
     }
@@ -112,14 +184,29 @@ pub(super) fn measurement(statement: &Statement, _: &Options) -> Finding {
         return Skipped("nothing was timed".into());
     };
     let samples = &measurement.samples;
+    let (mut prefill, mut decode) = (0u64, 0u64);
+    let batch = statement.predicate.execution.batch;
     for (index, sample) in samples.iter().enumerate() {
+        let tokens = sample.tokens;
         require!(sample.ns.get() > 0, "sample {index} took no time");
-        require!(
-            (sample.tokens == 0) == (sample.phase == Phase::Load),
-            "sample {index} of {} tokens",
-            sample.tokens
-        );
+        let possible = match sample.phase {
+            Phase::Load => tokens == 0,
+            Phase::Prefill => (1..=batch).contains(&tokens),
+            Phase::Decode => tokens == 1,
+        };
+        require!(possible, "sample {index} of {tokens} tokens, in batches of {batch}");
+        match sample.phase {
+            Phase::Load => {}
+            Phase::Prefill => prefill += u64::from(tokens),
+            Phase::Decode => decode += u64::from(tokens),
+        }
     }
+    let Some((_, input, _)) = model_parts(statement) else {
+        return Broken("samples, but no model was run".into());
+    };
+    let (prompt, steps) = (input.prompt_token_ids.len() as u64, u64::from(input.steps));
+    require!(prefill == prompt, "samples of {prefill} tokens of a prompt of {prompt}");
+    require!(decode == steps, "samples of {decode} tokens after the prompt, for {steps} steps");
     let mut seen = BTreeSet::new();
     for discarded in &measurement.discarded {
         let index = discarded.index;

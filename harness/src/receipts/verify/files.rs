@@ -14,7 +14,9 @@ pub(super) fn files(statement: &Statement, options: &Options) -> Finding {
     if options.files == Files::NotAsked {
         return Skipped("no model given to hold it to".into());
     }
-    let Some((model, ..)) = model_parts(statement) else { return Skipped("names no file".into()) };
+    let Some((model, ..)) = model_parts(statement) else {
+        return Missing("the receipt names no model to hold a file to".into());
+    };
     let path = match &options.files {
         Files::Model(path) => path.clone(),
         Files::Directory(directory) => match statement.subject.first() {

@@ -9,6 +9,7 @@ mod files;
 mod model;
 mod results;
 mod rules;
+mod tensors;
 
 pub use rules::{Outcome, Report, Rule, RuleResult, Verdict};
 
@@ -97,13 +98,16 @@ const STATEMENT_RULES: &[(Rule, StatementRule)] = &[
     (Rule::Files, files::files),
     (Rule::Kind, claim::kind),
     (Rule::Subject, claim::subject),
-    (Rule::Tensors, model::tensors),
+    (Rule::Tensors, tensors::tensors),
+    (Rule::Sampling, claim::sampling),
     (Rule::TokenCounts, claim::token_counts),
     (Rule::LayerChain, claim::layer_chain),
     (Rule::FloatEnvironment, execution::float_environment),
+    (Rule::Execution, execution::execution),
     (Rule::ComputePath, execution::compute_path),
     (Rule::WorkRows, execution::work_rows),
     (Rule::Work, model::work),
+    (Rule::WeightBytes, tensors::weight_bytes),
     (Rule::Kernels, execution::kernels),
     (Rule::Fallbacks, execution::fallbacks),
     (Rule::Device, execution::device),
@@ -112,6 +116,7 @@ const STATEMENT_RULES: &[(Rule, StatementRule)] = &[
     (Rule::KernelResults, results::kernel_results),
     (Rule::Status, results::status),
     (Rule::Created, claim::created),
+    (Rule::Corrections, claim::corrections),
     (Rule::Age, claim::age),
 ];
 

@@ -1,11 +1,10 @@
-//! Rules that derive numbers from the model's shape: its tensors, and the multiply-adds of a run.
+//! The rule that derives numbers from the model's shape: the multiply-adds of a run.
 //!
 //! All sums are in u128 and saturate: the counters they are compared with are at most 2^64 each, so a sum that
 //! saturates is equal to none that a receipt can hold.
 
 use super::claim::{does_not_apply, model_parts};
 use super::{Broken, Finding, Held, Options, require};
-use crate::receipts::canonical;
 use crate::receipts::types::{ComputePath, Shape, Statement, Work, operation};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -98,48 +97,6 @@ fn rows_misfit<'a>(work: impl Iterator<Item = &'a Work>, required: &Required) ->
         (counted != required)
             .then(|| format!("{counted} rows of {columns} columns, the shape requires {required}"))
     })
-}
-
-pub(super) fn tensors(statement: &Statement, _: &Options) -> Finding {
-    let Some((model, ..)) = model_parts(statement) else { return does_not_apply() };
-    let mut names = BTreeSet::new();
-    for tensor in &model.tensors {
-        require!(names.insert(&tensor.name), "two tensors are named {:?}", tensor.name);
-        let found = (u128::from(tensor.rows.get()), u128::from(tensor.cols.get()));
-        if let Some(expected) = tensor_shape(&tensor.name, &model.shape) {
-            require!(found == expected, "{:?} is {found:?}, the shape requires {expected:?}", tensor.name);
-        }
-    }
-    if let Some(said) = &model.decoded_weights_sha256 {
-        match canonical::decoded_weights_sha256(&model.tensors) {
-            Ok(Some(is)) if is == *said => {}
-            Ok(Some(is)) => {
-                let (said, is) = (said.short(), is.short());
-                return Broken(format!("decoded weights: says {said}…, tensors give {is}…"));
-            }
-            Ok(None) => return Broken("a digest of decoded weights, but of no tensor".into()),
-            Err(error) => return Broken(error.to_string()),
-        }
-    }
-    Held(format!("{} tensors", model.tensors.len()))
-}
-
-/// (rows, columns) of a weight matrix by its name in GGUF; `None` for one that the shape does not fix.
-fn tensor_shape(name: &str, shape: &Shape) -> Option<(u128, u128)> {
-    let wide = |value: u32| u128::from(value);
-    let (d, ff) = (wide(shape.embedding), wide(shape.feed_forward));
-    let heads = wide(shape.heads) * wide(shape.head_dim);
-    let heads_kv = wide(shape.heads_kv) * wide(shape.head_dim);
-    let in_layer = || name.strip_prefix("blk.")?.split_once('.').map(|(_, rest)| rest);
-    match in_layer().unwrap_or(name) {
-        "attn_q.weight" => Some((heads, d)),
-        "attn_k.weight" | "attn_v.weight" => Some((heads_kv, d)),
-        "attn_output.weight" => Some((d, heads)),
-        "ffn_up.weight" | "ffn_gate.weight" => Some((ff, d)),
-        "ffn_down.weight" => Some((d, ff)),
-        "token_embd.weight" | "output.weight" => Some((wide(shape.vocab), d)),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,9 @@
 
 use super::claim::{does_not_apply, kernel_check, model_parts};
 use super::{Broken, Finding, Held, Missing, Options, require};
-use crate::receipts::types::{KernelCheckClaim, KernelResult, Kind, Parity, Statement, Status};
+use crate::receipts::types::{Input, KernelCheckClaim, KernelResult, Kind, Parity, Statement, Status};
+use crate::runs::parity::COSINE_MIN;
+use assay_engine::kernels::check::{CASES_VERSION, operations};
 use std::collections::BTreeSet;
 
 pub(super) fn parity_metrics(statement: &Statement, _: &Options) -> Finding {
@@ -13,7 +15,9 @@ pub(super) fn parity_metrics(statement: &Statement, _: &Options) -> Finding {
     require!((-1.001..=1.001).contains(&cosine_min), "a cosine of {cosine_min}");
     require!((cosine_min..=1.001).contains(&cosine_mean), "mean cosine {cosine_mean}, smallest {cosine_min}");
     require!(number(&parity.max_abs) >= 0.0, "max_abs {}", parity.max_abs);
-    require!(number(&parity.kl_max) >= number(&parity.kl_mean), "kl_max {} below the mean", parity.kl_max);
+    let (kl_mean, kl_max) = (number(&parity.kl_mean), number(&parity.kl_max));
+    require!(kl_mean >= 0.0, "kl_mean {kl_mean}");
+    require!(kl_max >= kl_mean, "kl_max {kl_max} below the mean");
     require!(
         parity.top1_agree <= parity.positions,
         "{} of {} positions",
@@ -21,9 +25,18 @@ pub(super) fn parity_metrics(statement: &Statement, _: &Options) -> Finding {
         parity.positions
     );
     require!((0.0..=1.0).contains(&number(&parity.top10_agree)), "top10_agree {}", parity.top10_agree);
-    match model_parts(statement).and_then(|(_, input, claim)| {
-        let tokens = input.prompt_token_ids.len() as u64 + u64::from(input.steps);
-        greedy_misfit(parity, tokens, &claim.generated_token_ids)
+    let apart = kl_max != 0.0 || parity.top1_agree != parity.positions;
+    require!(number(&parity.max_abs) > 0.0 || !apart, "no logits differ, but what follows from them does");
+    let thresholds = &parity.thresholds;
+    require!(
+        number(&thresholds.cosine_min) == COSINE_MIN && thresholds.greedy_equal == parity.greedy.steps,
+        "held to a cosine of {} and {} equal steps, not to {COSINE_MIN} and all {}",
+        thresholds.cosine_min,
+        thresholds.greedy_equal,
+        parity.greedy.steps
+    );
+    match model_parts(statement).and_then(|(model, input, claim)| {
+        greedy_misfit(parity, input, model.shape.vocab, &claim.generated_token_ids)
     }) {
         Some(misfit) => Broken(misfit),
         None => Held(format!("{} positions, {} greedy steps", parity.positions, parity.greedy.steps)),
@@ -31,10 +44,19 @@ pub(super) fn parity_metrics(statement: &Statement, _: &Options) -> Finding {
 }
 
 /// Where the greedy steps do not fit each other or the claim.
-fn greedy_misfit(parity: &Parity, tokens: u64, generated: &[u32]) -> Option<String> {
+fn greedy_misfit(parity: &Parity, input: &Input, vocab: u32, generated: &[u32]) -> Option<String> {
     let greedy = &parity.greedy;
-    if u64::from(parity.positions) > tokens || greedy.steps as usize > generated.len() {
-        return Some(format!("{} positions, {} steps, of {tokens} tokens", parity.positions, greedy.steps));
+    if greedy.steps == 0 || greedy.steps != input.steps {
+        return Some(format!("{} greedy steps of {}", greedy.steps, input.steps));
+    }
+    // Rows are compared up to the one that chose the first different token.
+    let prompt = input.prompt_token_ids.len() as u64;
+    if u64::from(parity.positions) != prompt + u64::from(greedy.equal) {
+        let (positions, equal) = (parity.positions, greedy.equal);
+        return Some(format!("{positions} positions, of a prompt of {prompt} and {equal} equal steps"));
+    }
+    if parity.top1_agree < greedy.equal {
+        return Some(format!("{} steps equal, but {} positions agree", greedy.equal, parity.top1_agree));
     }
     match &greedy.first_divergence {
         None if greedy.equal != greedy.steps => {
@@ -46,6 +68,10 @@ fn greedy_misfit(parity: &Parity, tokens: u64, generated: &[u32]) -> Option<Stri
         {
             Some(format!("{} of {} steps equal, first other at {}", greedy.equal, greedy.steps, first.step))
         }
+        Some(first) if first.ours.max(first.theirs) >= vocab => {
+            let (ours, theirs) = (first.ours, first.theirs);
+            Some(format!("tokens {ours} and {theirs} at step {}, in a vocabulary of {vocab}", first.step))
+        }
         Some(first) => match generated.get(first.step as usize) {
             Some(ours) if *ours == first.ours => None,
             _ => Some(format!("token {} at step {} is not the claim's", first.ours, first.step)),
@@ -55,6 +81,11 @@ fn greedy_misfit(parity: &Parity, tokens: u64, generated: &[u32]) -> Option<Stri
 
 pub(super) fn kernel_results(statement: &Statement, _: &Options) -> Finding {
     let Some((claim, results)) = check_parts(statement) else { return does_not_apply() };
+    let version = claim.case_list.version;
+    if version != CASES_VERSION {
+        return Missing(format!("version {version} of the list of cases is not known to this version"));
+    }
+    require!(statement.predicate.execution.work.is_empty(), "a kernel check counts no work of a model");
     let mut claimed = BTreeSet::new();
     for operation in &claim.operations {
         let name = &operation.operation;
@@ -71,12 +102,20 @@ pub(super) fn kernel_results(statement: &Statement, _: &Options) -> Finding {
             );
         }
     }
+    let listed = operations().collect::<BTreeSet<_>>();
+    let claimed_names = claimed.iter().map(|name| name.as_str()).collect::<BTreeSet<_>>();
+    if let Some(name) = listed.symmetric_difference(&claimed_names).next() {
+        let is =
+            if listed.contains(name) { "missing from the claim" } else { "none of the list's operations" };
+        return Broken(format!("{name} is {is}"));
+    }
     let isa = statement.predicate.execution.isa.as_str();
     let mut seen = BTreeSet::new();
     for result in results {
         let (operation, kernel) = (&result.operation, &result.kernel);
         require!(claimed.contains(operation), "{operation} was checked, but is not claimed");
         require!(seen.insert((operation, kernel)), "{operation} on {kernel} has two results");
+        require!(kernel.name() == operation.as_str(), "{operation} was checked on {kernel}");
         require!(kernel.isa() == isa, "{operation} was checked on {kernel}, but {isa} was asked for");
     }
     Held(format!("{} operations, {} kernels", claimed.len(), seen.len()))

@@ -60,36 +60,44 @@ rules! {
     Kind = "kind", Tampered;
     /// The subject is the model or the case list.
     Subject = "subject", Tampered;
-    /// Tensors fit the shape and the decoded-weights digest.
+    /// Every tensor of the architecture, in its shape, in a format that fits its place; the decoded-weights digest.
     Tensors = "tensors", Tampered;
+    /// A way of choosing tokens that this version knows to write.
+    Sampling = "sampling", Inconclusive;
     /// Tokens, steps, rows of logits and vocabulary fit each other.
     TokenCounts = "token-counts", Tampered;
     /// A digest per layer.
     LayerChain = "layer-chain", Tampered;
     /// Rounding to nearest with subnormals, and the register's bits say so.
     FloatEnvironment = "float-environment", Tampered;
+    /// An instruction set that there is and that the environment has; threads and batch in bounds.
+    Execution = "execution", Tampered;
     /// Something was computed.
     ComputePath = "compute-path", Inconclusive;
     /// Each counter is possible in itself.
     WorkRows = "work-rows", Tampered;
     /// The counters add up to what the shape and the token count require.
     Work = "work", Tampered;
-    /// Each kernel is of the instruction set that was asked for, or its fallback is explained.
+    /// The bytes of weights are those of the tensors' formats, read by the kernels of those formats.
+    WeightBytes = "weight-bytes", Tampered;
+    /// Each kernel is one of its operation, and of the instruction set that was asked for, or its fallback is explained.
     Kernels = "kernels", Tampered;
     /// Each fallback names a kernel that ran.
     Fallbacks = "fallbacks", Tampered;
     /// A device if and only if kernels ran on one.
     Device = "device", Tampered;
-    /// Samples are possible, discarded ones exist.
+    /// Samples are possible and of the tokens that ran; discarded ones exist.
     Measurement = "measurement", Tampered;
-    /// The metrics of parity are possible and fit the claim.
+    /// The metrics of parity are possible and fit the claim; the thresholds are those of this version.
     ParityMetrics = "parity-metrics", Tampered;
-    /// Each operation of a kernel check was run on a kernel of the instruction set.
+    /// Each operation of the list of cases was run on its kernel of the instruction set.
     KernelResults = "kernel-results", Tampered;
     /// The status follows from the metrics.
     Status = "status", Tampered;
     /// Not written in the future.
     Created = "created", Tampered;
+    /// Nothing was corrected in the future.
+    Corrections = "corrections", Tampered;
     /// Not older than the caller allows.
     Age = "age", Inconclusive;
 }
