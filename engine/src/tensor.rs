@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result, shown};
 use crate::gguf::{GgmlType, Gguf, TensorInfo};
-use crate::quant::{Format, Ternary, dense, f32_at, i2s, qk256};
+use crate::quant::{Format, Ternary, dense, f32_at, i2s};
 use sha2::{Digest, Sha256};
 
 /// A weight matrix `(rows, cols)` in its encoded bytes, borrowed from a mapped file.
@@ -77,13 +77,7 @@ impl<'a> Matrix<'a> {
 
     /// Bytes of one encoded row (the scale is not in a row).
     pub fn row_bytes(&self) -> usize {
-        match self.format {
-            Format::F32 => 4 * self.cols,
-            Format::F16 => 2 * self.cols,
-            Format::I2S => self.cols / 4,
-            Format::Qk256 => qk256::row_bytes(self.cols),
-            Format::BitNet32 => self.cols / 32 * crate::quant::bitnet32::BLOCK_BYTES,
-        }
+        self.format.row_bytes(self.cols)
     }
 
     /// Encoded rows `first .. first + count`.

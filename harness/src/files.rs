@@ -83,6 +83,14 @@ pub fn temporary_in(folder: &Path) -> Result<NamedTempFile> {
     builder.prefix(".assay-").suffix(".tmp").tempfile_in(folder).map_err(|e| fail(e.kind().into()))
 }
 
+/// A temporary file beside `path`, to be renamed to it.
+///
+/// # Errors
+/// - as [`temporary_in`].
+pub fn temporary_beside(path: &Path) -> Result<NamedTempFile> {
+    temporary_in(folder_of(path))
+}
+
 /// Writes `bytes` to `path` through a temporary file beside it; the folder is made if it is missing.
 ///
 /// # Errors
@@ -91,7 +99,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let folder = folder_of(path);
     fs::create_dir_all(folder).map_err(|e| Error::file(folder, &e))?;
     let path = output_file(path, &[])?;
-    let mut file = temporary_in(folder_of(&path))?;
+    let mut file = temporary_beside(&path)?;
     file.write_all(bytes).map_err(|e| Error::file(&path, &e))?;
     file.persist(&path).map_err(|e| Error::file(&path, &e.error))?;
     Ok(())

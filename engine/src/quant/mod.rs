@@ -59,6 +59,17 @@ impl Format {
         self.info().name
     }
 
+    /// Bytes of one encoded row of `cols` weights; a tensor's scale is not in a row.
+    pub const fn row_bytes(self, cols: usize) -> usize {
+        match self {
+            Format::F32 => 4 * cols,
+            Format::F16 => 2 * cols,
+            Format::I2S => cols / 4,
+            Format::Qk256 => qk256::row_bytes(cols),
+            Format::BitNet32 => cols / bitnet32::BLOCK * bitnet32::BLOCK_BYTES,
+        }
+    }
+
     /// Bytes that a `(rows, cols)` matrix takes, its scale and padding included.
     ///
     /// # Errors

@@ -171,8 +171,7 @@ impl LogitsFile {
     /// Asks for the place before the run; `model` must not be overwritten.
     fn create(path: &Path, model: &Path) -> anyhow::Result<LogitsFile> {
         let path = files::output_file(path, &[model])?;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        Ok(LogitsFile { file: BufWriter::new(files::temporary_in(folder)?), path })
+        Ok(LogitsFile { file: BufWriter::new(files::temporary_beside(&path)?), path })
     }
 
     fn write(&mut self, row: &[f32]) -> assay_engine::Result<()> {

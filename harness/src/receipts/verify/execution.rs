@@ -7,6 +7,7 @@ use crate::receipts::types::{
     ComputePath, Environment, Execution, FloatRegister, Kind, Phase, Statement, Work, operation,
 };
 use assay_engine::kernels::Isa;
+use assay_engine::threads::MAX_THREADS;
 use std::collections::BTreeSet;
 
 /// MXCSR: flush to zero (15), rounding control (14, 13), denormals are zero (6).
@@ -17,9 +18,6 @@ const FPCR_ROUNDING: u64 = 3 << 22;
 const FPCR_SUBNORMALS: u64 = 1 << 24 | 1 << 19;
 
 const CUDA: &str = "cuda";
-
-/// More than any machine that this version has run on.
-const MAX_THREADS: u32 = 1024;
 
 /// The kernels that there are for an operation, without their instruction sets; none for an unknown operation.
 fn kernels_of(operation: &str) -> &'static [&'static str] {
@@ -70,7 +68,7 @@ pub(super) fn execution(statement: &Statement, _: &Options) -> Finding {
     };
     require!(register == expected, "the register {register:?} in a program for {target:?}");
     let (threads, batch) = (execution.threads, execution.batch);
-    require!((1..=MAX_THREADS).contains(&threads), "{threads} threads");
+    require!((1..=MAX_THREADS).contains(&(threads as usize)), "{threads} threads");
     if let Some(input) = &statement.predicate.input {
         let prompt = input.prompt_token_ids.len();
         require!((1..=prompt as u64).contains(&u64::from(batch)), "batches of {batch}, a prompt of {prompt}");

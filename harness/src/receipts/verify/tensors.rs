@@ -5,7 +5,7 @@ use super::{Broken, Finding, Held, Options, Skipped, require};
 use crate::receipts::canonical;
 use crate::receipts::types::{ComputePath, ModelFacts, Shape, Statement, TensorFacts, operation};
 use assay_engine::model::arch::{ARCHITECTURES, Activation, Arch};
-use assay_engine::quant::{Format, qk256};
+use assay_engine::quant::Format;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What every layer has beside its linear layers.
@@ -224,13 +224,16 @@ fn required_bytes(model: &ModelFacts, tokens: u64) -> Option<BTreeMap<(&'static 
             let Some(size) = base.and_then(|base| linear_shape(base, &model.shape)) else { continue };
             (operation::LINEAR, size)
         };
-        let (kernel, row_bytes) = match format(&tensor.format)? {
-            Format::F32 => ("gemv_f32_f32", cols.saturating_mul(4)),
-            Format::F16 => ("gemv_f16_f32", cols.saturating_mul(2)),
-            Format::I2S => ("gemv_i2s_i8", cols / 4),
-            Format::Qk256 => ("gemv_i2s_i8", qk256::row_bytes(usize::try_from(cols).ok()?) as u128),
+        let format = format(&tensor.format)?;
+        let kernel = match format {
+            Format::F32 => "gemv_f32_f32",
+            Format::F16 => "gemv_f16_f32",
+            Format::I2S | Format::Qk256 => "gemv_i2s_i8",
             _ => return None,
         };
+        // A stranger's shape may multiply to more than any tensor has.
+        let cols = usize::try_from(cols).ok().filter(|cols| *cols <= usize::MAX / 4)?;
+        let row_bytes = format.row_bytes(cols) as u128;
         let bytes = rows.saturating_mul(row_bytes).saturating_mul(u128::from(tokens));
         let sum = required.entry((operation, kernel)).or_default();
         *sum = sum.saturating_add(bytes);
