@@ -8,7 +8,8 @@
 //! equal before anything is timed. GB/s are bytes of weights, with 10^9.
 #![expect(clippy::print_stdout, reason = "a measuring tool prints what it measured")]
 
-use assay_engine::kernels::{Kernels, TileActs, available};
+use assay_engine::kernels::acts::Order;
+use assay_engine::kernels::{Acts, Kernels, available};
 use std::hint::black_box;
 use std::time::Instant;
 
@@ -48,7 +49,7 @@ fn codes(n: usize) -> Vec<u8> {
     (0..n).map(next).collect()
 }
 
-fn gemv(table: &Kernels, codes: &[u8], x: &TileActs, out: &mut [i32]) {
+fn gemv(table: &Kernels, codes: &[u8], x: &Acts, out: &mut [i32]) {
     for (codes, out) in codes.chunks(ROWS * ROW_BYTES).zip(out.chunks_mut(ROWS)) {
         (table.gemv_i2s_i8)(black_box(codes), ROW_BYTES, x, out);
     }
@@ -63,7 +64,7 @@ fn measure(name: &str, rows: usize, repeats: usize, rounds: usize) {
     let tables = available();
     let codes = codes(rows * ROW_BYTES);
     let q: Vec<i8> = (0..COLS).map(|i| (i * 37 % 255) as i8).collect();
-    let x = TileActs::new(&q);
+    let x = Acts::row(Order::I2S, q.clone(), 1.0);
     let mut expected = vec![0; rows];
     gemv(tables[0], &codes, &x, &mut expected);
 

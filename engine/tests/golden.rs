@@ -2,7 +2,8 @@
 
 use assay_engine::decode::{Outcome, Request, generate};
 use assay_engine::gguf::Gguf;
-use assay_engine::kernels::{self, Kernels, TileActs};
+use assay_engine::kernels::acts::Order;
+use assay_engine::kernels::{self, Acts, Kernels};
 use assay_engine::model::Model;
 use assay_engine::quant::{Format, i2s, qk256};
 use assay_engine::threads::Pool;
@@ -64,7 +65,7 @@ fn activations_and_products_are_those_of_bitnet_cpp_on_every_isa() {
                 "{} row {row}",
                 kernels.isa
             );
-            let acts = TileActs::new(&q);
+            let acts = Acts::row(Order::I2S, q.clone(), 1.0);
             assert_eq!(i64::from(acts.sum()), info["activations"]["sum"][row].as_i64().expect("sum"));
             let (mut sums, mut y) = ([0; 8], [0.0; 8]);
             (kernels.gemv_i2s_i8)(&weights[..8 * 192], 192, &acts, &mut sums);

@@ -3,7 +3,7 @@
 use assay_engine::exact::exp::{LN2_HIGH, LN2_LOW, LOG2_E, MAX, MIN, POLYNOMIAL, exp};
 use assay_engine::exact::reduce::tree;
 use assay_engine::kernels::check::{Plan, check, check_operation, operations};
-use assay_engine::kernels::{Kernels, TileActs, scalar};
+use assay_engine::kernels::{Acts, Kernels, scalar};
 
 /// An operation, what is wrong with it, and how to plant that into a table.
 type Fault = (&'static str, &'static str, fn(&mut Kernels));
@@ -27,14 +27,14 @@ const RIGHT: TernaryFault = TernaryFault {
     subtract: true,
 };
 
-fn ternary(fault: &TernaryFault, codes: &[u8], row_bytes: usize, x: &TileActs, out: &mut [i32]) {
+fn ternary(fault: &TernaryFault, codes: &[u8], row_bytes: usize, x: &Acts, out: &mut [i32]) {
     for (r, out) in out.iter_mut().enumerate() {
         let row = &codes[r * row_bytes..][..(fault.bytes)(row_bytes)];
         // Sixteen-bit faults show in lanes like those of `maddubs`: pairs of bytes, summed for themselves.
         let mut lanes = [0; 32];
         for (i, byte) in row.iter().enumerate() {
             for f in 0..4 {
-                let act = x.values()[i / 64 * 256 + 64 * f + (fault.place)(i % 64)];
+                let act = x.slots()[i / 64 * 256 + 64 * f + (fault.place)(i % 64)];
                 let code = i32::from(byte >> (2 * (fault.field)(f)) & 3);
                 lanes[i % 64 / 2] = (fault.add)(lanes[i % 64 / 2], code * (fault.act)(act));
             }

@@ -2,8 +2,9 @@
 //! checker finds what is wrong is in `kernel_faults.rs`.
 
 use assay_engine::exact::exp::exp;
+use assay_engine::kernels::acts::Order;
 use assay_engine::kernels::check::{Plan, check, operations};
-use assay_engine::kernels::{Isa, Kernels, TileActs, available, get, scalar};
+use assay_engine::kernels::{Acts, Isa, Kernels, available, get, scalar};
 use assay_engine::quant::{Format, i2s, qk256};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -74,7 +75,12 @@ fn ternary_products_are_those_of_decoded_weights() {
                 }
                 for table in tables() {
                     let mut got = vec![i32::MIN; rows];
-                    (table.gemv_i2s_i8)(&bytes[..rows * row_bytes], row_bytes, &TileActs::new(&q), &mut got);
+                    (table.gemv_i2s_i8)(
+                        &bytes[..rows * row_bytes],
+                        row_bytes,
+                        &Acts::row(Order::I2S, q.clone(), 1.0),
+                        &mut got,
+                    );
                     let got: Vec<i64> = got.into_iter().map(i64::from).collect();
                     assert_eq!(got, expected, "{} {rows} x {cols} on {}", format.name(), table.isa);
                 }
@@ -126,7 +132,8 @@ fn refuses(table: &Kernels, what: &str, f: impl Fn()) {
 #[test]
 fn every_table_refuses_lengths_that_do_not_fit() {
     for k in tables() {
-        let (w, f, acts) = (vec![0_u8; 1 << 12], vec![0.0_f32; 1 << 10], TileActs::new(&[1; 256]));
+        let (w, f, acts) =
+            (vec![0_u8; 1 << 12], vec![0.0_f32; 1 << 10], Acts::row(Order::I2S, vec![1; 256], 1.0));
         let (mut o, mut i) = (vec![0.0_f32; 1 << 10], vec![0_i32; 8]);
         let o = std::cell::RefCell::new((&mut o, &mut i));
         let out = |n: usize, run: &dyn Fn(&mut [f32])| run(&mut o.borrow_mut().0[..n]);

@@ -5,16 +5,18 @@
 //! poisoned beforehand and have guards around them. Two tables that pass give equal digests.
 
 mod data;
+mod weights;
 
-use super::{Isa, Kernels, TileActs, scalar};
-use crate::quant::qk256;
+use super::acts::Order;
+use super::{Acts, Isa, Kernels, scalar};
+use crate::quant::{Format, qk256};
 use data::{Bits, Codes, Data, Floats, Guarded, ROWS, SIZES, exp_sweep};
 use half::f16;
 use sha2::{Digest, Sha256};
 use std::fmt;
 
 /// Version of the case list: a receipt names it, and a change of any case is a new number.
-pub const CASES_VERSION: u32 = 1;
+pub const CASES_VERSION: u32 = 2;
 
 /// What to try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,10 +73,35 @@ type Outcome = Result<(), Box<Mismatch>>;
 type Cases = fn(&mut Run<'_>) -> Outcome;
 
 /// One row per entry of [`Kernels`], in its order.
-const OPERATIONS: [(&str, Cases); 21] = [
+const OPERATIONS: [(&str, Cases); 50] = [
     ("gemv_i2s_i8", gemv_i2s_i8),
-    ("gemv_f16_f32", gemv_f16_f32),
-    ("gemv_f32_f32", gemv_f32_f32),
+    ("gemm_i2s_i8", |run| weights::gemm_rows(run, Format::I2S)),
+    ("gemv_pm2_i8", |run| weights::gemv_rows(run, Format::LinearPm2)),
+    ("gemm_pm2_i8", |run| weights::gemm_rows(run, Format::LinearPm2)),
+    ("gemv_t5_i8", |run| weights::gemv_rows(run, Format::T5)),
+    ("gemm_t5_i8", |run| weights::gemm_rows(run, Format::T5)),
+    ("gemv_bitnet32_i8", |run| weights::gemv_blocks(run, Format::BitNet32)),
+    ("gemm_bitnet32_i8", |run| weights::gemm_blocks(run, Format::BitNet32)),
+    ("gemv_tq1_0_q8_k", |run| weights::gemv_blocks(run, Format::Tq1_0)),
+    ("gemm_tq1_0_q8_k", |run| weights::gemm_blocks(run, Format::Tq1_0)),
+    ("gemv_tq2_0_q8_k", |run| weights::gemv_blocks(run, Format::Tq2_0)),
+    ("gemm_tq2_0_q8_k", |run| weights::gemm_blocks(run, Format::Tq2_0)),
+    ("gemv_q2_0_q8_0", |run| weights::gemv_blocks(run, Format::Q2_0)),
+    ("gemm_q2_0_q8_0", |run| weights::gemm_blocks(run, Format::Q2_0)),
+    ("gemv_q8_0_q8_0", |run| weights::gemv_blocks(run, Format::Q8_0)),
+    ("gemm_q8_0_q8_0", |run| weights::gemm_blocks(run, Format::Q8_0)),
+    ("gemv_q4_0_q8_0", |run| weights::gemv_blocks(run, Format::Q4_0)),
+    ("gemm_q4_0_q8_0", |run| weights::gemm_blocks(run, Format::Q4_0)),
+    ("gemv_q4_1_q8_1", |run| weights::gemv_blocks(run, Format::Q4_1)),
+    ("gemm_q4_1_q8_1", |run| weights::gemm_blocks(run, Format::Q4_1)),
+    ("gemv_q6_k_q8_k", |run| weights::gemv_blocks(run, Format::Q6K)),
+    ("gemm_q6_k_q8_k", |run| weights::gemm_blocks(run, Format::Q6K)),
+    ("gemv_f16_f32", |run| weights::gemv_floats(run, Format::F16)),
+    ("gemm_f16_f32", |run| weights::gemm_floats(run, Format::F16)),
+    ("gemv_bf16_f32", |run| weights::gemv_floats(run, Format::Bf16)),
+    ("gemm_bf16_f32", |run| weights::gemm_floats(run, Format::Bf16)),
+    ("gemv_f32_f32", |run| weights::gemv_floats(run, Format::F32)),
+    ("gemm_f32_f32", |run| weights::gemm_floats(run, Format::F32)),
     ("dot_f32", dot_f32),
     ("sum_f32", sum_f32),
     ("max_f32", max_f32),
@@ -89,9 +116,13 @@ const OPERATIONS: [(&str, Cases); 21] = [
     ("rope_halves", rope_halves),
     ("rope_pairs", rope_pairs),
     ("quantise_i8", quantise_i8),
+    ("quantise_q8_k", quantise_q8_k),
+    ("quantise_q8_0", quantise_q8_0),
+    ("quantise_q8_1", quantise_q8_1),
     ("dequantise_i32", dequantise_i32),
     ("narrow_f16", narrow_f16),
     ("widen_f16", widen_f16),
+    ("round_bf16", round_bf16),
     ("weigh_f16", weigh_f16),
 ];
 
@@ -283,49 +314,36 @@ fn poison<T: Bits>(n: usize) -> Vec<T> {
 fn gemv_i2s_i8(run: &mut Run<'_>) -> Outcome {
     let columns = [&SIZES[..], &[6912]].concat();
     for (rows, cols, kind) in run.shapes(&columns, &Codes::ALL) {
-        ternary_case(run, kind, rows, cols, qk256::row_bytes(cols))?;
-        // I2_S rows end in half a tile where cols = 128 (mod 256).
-        if cols % 256 == 128 {
-            ternary_case(run, kind, rows, cols, cols / 4)?;
+        for order in [Order::I2S, Order::I2S64] {
+            ternary_case(run, order, kind, rows, cols, qk256::row_bytes(cols))?;
+            // I2_S rows end in half a tile where cols = 128 (mod 256).
+            if cols % 256 == 128 {
+                ternary_case(run, order, kind, rows, cols, cols / 4)?;
+            }
         }
     }
     // Near the bound that the loader checks (cols · 128 · 3 < 2^31), with room for the subtraction of the sum.
     for (rows, kind) in
         [(1, Codes::Constant(3, -128)), (4, Codes::Constant(3, -128)), (4, Codes::Constant(2, 127))]
     {
-        ternary_case(run, kind, rows, 5_000_000 / 256 * 256, 5_000_000 / 256 * 64)?;
+        ternary_case(run, Order::I2S, kind, rows, 5_000_000 / 256 * 256, 5_000_000 / 256 * 64)?;
     }
     Ok(())
 }
 
-fn ternary_case(run: &mut Run<'_>, kind: Codes, rows: usize, cols: usize, row_bytes: usize) -> Outcome {
+fn ternary_case(
+    run: &mut Run<'_>,
+    order: Order,
+    kind: Codes,
+    rows: usize,
+    cols: usize,
+    row_bytes: usize,
+) -> Outcome {
     let mut data = run.data();
     let codes = run.input(&data.codes(kind, rows, row_bytes));
-    let x = TileActs::new(&data.acts(kind, cols));
-    let what = format_args!("{rows} rows x {cols} columns in {row_bytes} bytes, {kind:?}");
+    let x = Acts::row(order, data.acts(kind, cols), 1.0);
+    let what = format_args!("{rows} rows x {cols} columns in {row_bytes} bytes, order {order:?}, {kind:?}");
     run.case(what, &poison(rows), |k, out| (k.gemv_i2s_i8)(codes.inner(), row_bytes, &x, out))
-}
-
-fn gemv_f16_f32(run: &mut Run<'_>) -> Outcome {
-    for (rows, cols, kind) in run.float_shapes() {
-        let mut data = run.data();
-        let w = run.input(&data.halves(kind, rows * cols));
-        let x = run.input(&data.partners(kind, cols));
-        let what = format_args!("{rows} rows x {cols} columns, {kind:?}");
-        run.case(what, &poison(rows), |k, out| (k.gemv_f16_f32)(w.inner(), x.inner(), out))?;
-    }
-    Ok(())
-}
-
-fn gemv_f32_f32(run: &mut Run<'_>) -> Outcome {
-    for (rows, cols, kind) in run.float_shapes() {
-        let mut data = run.data();
-        let w: Vec<u8> = data.floats(kind, rows * cols).into_iter().flat_map(f32::to_le_bytes).collect();
-        let (w, x) = (run.input(&w), run.input(&data.partners(kind, cols)));
-        let what = format_args!("{rows} rows x {cols} columns, {kind:?}");
-        run.case(what, &poison(rows), |k, out| (k.gemv_f32_f32)(w.inner(), x.inner(), out))?;
-    }
-    Ok(())
 }
 
 fn dot_f32(run: &mut Run<'_>) -> Outcome {
@@ -505,6 +523,82 @@ fn quantise_i8(run: &mut Run<'_>) -> Outcome {
             let what = format_args!("length {n}, ties, largest {largest}");
             run.case(what, &poison(n), |k, q| (k.quantise_i8)(values.inner(), q))?;
         }
+    }
+    Ok(())
+}
+
+fn quantise_q8_k(run: &mut Run<'_>) -> Outcome {
+    quantise_blocks(run, 256, |k, x, q, d, _| (k.quantise_q8_k)(x, q, d))
+}
+
+fn quantise_q8_0(run: &mut Run<'_>) -> Outcome {
+    quantise_blocks(run, 32, |k, x, q, d, _| (k.quantise_q8_0)(x, q, d))
+}
+
+fn quantise_q8_1(run: &mut Run<'_>) -> Outcome {
+    quantise_blocks(run, 32, |k, x, q, d, s| (k.quantise_q8_1)(x, q, d, s))
+}
+
+/// Values, then scales, then sums: each is an output of a case of its own.
+fn quantise_blocks(
+    run: &mut Run<'_>,
+    block: usize,
+    f: fn(&Kernels, &[f32], &mut [i8], &mut [f32], &mut [f32]),
+) -> Outcome {
+    let mut inputs: Vec<(String, Vec<f32>)> = Vec::new();
+    for (i, kind) in (0..40).flat_map(|i| Floats::ALL.map(|kind| (i, kind))) {
+        let n = block * [1, 2, 3, 5, 0][i % 5];
+        let mut data = Data::new(run.plan.seed, run.operation, 1 << 40 | (inputs.len() as u64));
+        let mut values = data.floats(kind, n);
+        match i % 4 {
+            // A block of zeros among others, and equal magnitudes of both signs.
+            1 => values.iter_mut().skip(block).take(block).for_each(|v| *v = 0.0),
+            2 if n > 0 => {
+                let largest = values.iter().fold(0.0_f32, |a, v| a.max(v.abs()));
+                let (a, b) = (data.below(n as u32), data.below(n as u32));
+                (values[a], values[b]) = (largest, -largest);
+            }
+            // The scale is a power of two: every value is a tie.
+            3 => {
+                values.iter_mut().for_each(|v| *v = data.below(254) as f32 - 126.5);
+                values.iter_mut().step_by(block).for_each(|v| *v = [127.0, -127.0][data.below(2)]);
+            }
+            _ => {}
+        }
+        inputs.push((format!("length {n}, {kind:?}, variant {}", i % 4), values));
+    }
+    for (what, values) in inputs {
+        let (x, n, blocks) = (run.input(&values), values.len(), values.len() / block);
+        run.case(format_args!("{what}, values"), &poison(n), |k, q| {
+            f(k, x.inner(), q, &mut vec![0.0; blocks], &mut vec![0.0; blocks]);
+        })?;
+        run.case(format_args!("{what}, scales"), &poison(blocks), |k, d| {
+            f(k, x.inner(), &mut vec![0; n], d, &mut vec![0.0; blocks]);
+        })?;
+        if run.operation == "quantise_q8_1" {
+            run.case(format_args!("{what}, sums"), &poison(blocks), |k, s| {
+                f(k, x.inner(), &mut vec![0; n], &mut vec![0.0; blocks], s);
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn round_bf16(run: &mut Run<'_>) -> Outcome {
+    // Both sides of every tie, for all bf16 with a few signs and exponents; the largest overflow.
+    let ties: Vec<f32> = (0..=0xffff_u32)
+        .step_by(7)
+        .flat_map(|high| [0x7fff, 0x8000, 0x8001, 0].map(|low| f32::from_bits(high << 16 | low)))
+        .filter(|v| v.is_finite())
+        .collect();
+    run.case(format_args!("ties"), &ties, |k, x| (k.round_bf16)(x))?;
+    for (n, kind) in run.lengths() {
+        let mut data = run.data();
+        let mut values = data.floats(kind, n);
+        if n > 0 && data.below(2) == 1 {
+            values[data.below(n as u32)] = f32::MAX;
+        }
+        run.case(format_args!("length {n}, {kind:?}"), &values, |k, x| (k.round_bf16)(x))?;
     }
     Ok(())
 }

@@ -10,9 +10,11 @@
 //! A [`Kernels`] table can be had only for an instruction set that this processor has ([`get`]), so holding one is the
 //! proof that its functions may be called.
 
+pub mod acts;
 pub mod check;
+mod formats;
+mod panel;
 pub mod scalar;
-pub mod tiles;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -20,8 +22,9 @@ mod avx2;
 mod avx512;
 
 use crate::error::{Error, Result};
+pub use acts::{Acts, Batch};
+pub use formats::{Entries, Multiply};
 use std::fmt;
-pub use tiles::TileActs;
 
 /// An instruction set that has a table of kernels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -67,22 +70,86 @@ impl fmt::Display for Isa {
     }
 }
 
+/// `(w, row_bytes, x, out)`: rows of codes, `row_bytes` each, and one activation row; `out[r]` is row `r`'s exact sum.
+pub type GemvRows = fn(&[u8], usize, &Acts, &mut [i32]);
+/// As [`GemvRows`] for several tokens: `out` is `(tokens, rows)`.
+pub type GemmRows = fn(&[u8], usize, &Batch, &mut [i32]);
+/// `(w, x, out)`: rows of blocks with a scale each and one activation row.
+pub type GemvBlocks = fn(&[u8], &Acts, &mut [f32]);
+/// As [`GemvBlocks`] for several tokens: `out` is `(tokens, rows)`.
+pub type GemmBlocks = fn(&[u8], &Batch, &mut [f32]);
+/// `(w, x, out)`: rows of little-endian floats.
+pub type GemvFloats = fn(&[u8], &[f32], &mut [f32]);
+/// `(w, cols, x, out)`: as [`GemvFloats`] for several tokens: `x` is `(tokens, cols)`, `out` is `(tokens, rows)`.
+pub type GemmFloats = fn(&[u8], usize, &[f32], &mut [f32]);
+
 /// The operations of the contract for one instruction set. Every entry gives the same bits in every table.
 ///
 /// Shapes: a matrix is `(rows, cols)`, row-major; `w` is its encoded bytes as the file holds them (no alignment is
-/// needed), `x` one activation row of `cols` values, `out` one value per row. All functions panic where lengths do not
-/// fit: that is what makes their loads safe.
+/// needed), `x` one activation row of `cols` values, `out` one value per row. `gemv_<weights>_<activations>` takes one
+/// activation row; `gemm_…` takes several and gives, for each, the bits of `gemv_…`. All functions panic where lengths do
+/// not fit: that is what makes their loads safe.
 #[derive(Debug, Clone, Copy)]
 pub struct Kernels {
     /// The instruction set of this table.
     pub isa: Isa,
     /// `out[r] = Σ_c (code[r][c] − 1) · q[c]`, exact in i32: rows of 2-bit codes in 64-byte tiles (the last one may be
-    /// half a tile), activations in the order of the tiles. `codes.len() = out.len() * row_bytes`.
-    pub gemv_i2s_i8: fn(codes: &[u8], row_bytes: usize, x: &TileActs, out: &mut [i32]),
+    /// half a tile), in either bit order of I2_S. `w.len() = out.len() * row_bytes`.
+    pub gemv_i2s_i8: GemvRows,
+    /// [`Kernels::gemv_i2s_i8`] for several tokens.
+    pub gemm_i2s_i8: GemmRows,
+    /// `out[r] = Σ_c value[r][c] · q[c]`, exact in i32: linear-pm2, codes 0, 1, 2, 3 are −2, −1, +1, +2.
+    pub gemv_pm2_i8: GemvRows,
+    /// [`Kernels::gemv_pm2_i8`] for several tokens.
+    pub gemm_pm2_i8: GemmRows,
+    /// `out[r] = Σ_c value[r][c] · q[c]`, exact in i32: T5, five ternary values a byte.
+    pub gemv_t5_i8: GemvRows,
+    /// [`Kernels::gemv_t5_i8`] for several tokens.
+    pub gemm_t5_i8: GemmRows,
+    /// `y = fma(d_w, isum, y)` over blocks of 32, rising, from +0.0; `out[r] = y / s`.
+    pub gemv_bitnet32_i8: GemvBlocks,
+    /// [`Kernels::gemv_bitnet32_i8`] for several tokens.
+    pub gemm_bitnet32_i8: GemmBlocks,
+    /// `y = fma(d_w · d_a, isum, y)` over blocks of 256, rising, from +0.0.
+    pub gemv_tq1_0_q8_k: GemvBlocks,
+    /// [`Kernels::gemv_tq1_0_q8_k`] for several tokens.
+    pub gemm_tq1_0_q8_k: GemmBlocks,
+    /// `y = fma(d_w · d_a, isum, y)` over blocks of 256, rising, from +0.0.
+    pub gemv_tq2_0_q8_k: GemvBlocks,
+    /// [`Kernels::gemv_tq2_0_q8_k`] for several tokens.
+    pub gemm_tq2_0_q8_k: GemmBlocks,
+    /// `y = fma(d_w · d_a, isum, y)` over blocks of 32, rising, from +0.0; two of them share a `d_w`.
+    pub gemv_q2_0_q8_0: GemvBlocks,
+    /// [`Kernels::gemv_q2_0_q8_0`] for several tokens.
+    pub gemm_q2_0_q8_0: GemmBlocks,
+    /// `y = fma(d_w · d_a, isum, y)` over blocks of 32, rising, from +0.0.
+    pub gemv_q8_0_q8_0: GemvBlocks,
+    /// [`Kernels::gemv_q8_0_q8_0`] for several tokens.
+    pub gemm_q8_0_q8_0: GemmBlocks,
+    /// `y = fma(d_w · d_a, isum, y)` over blocks of 32, rising, from +0.0.
+    pub gemv_q4_0_q8_0: GemvBlocks,
+    /// [`Kernels::gemv_q4_0_q8_0`] for several tokens.
+    pub gemm_q4_0_q8_0: GemmBlocks,
+    /// `y = fma(m_w, s_a, fma(d_w · d_a, isum, y))` over blocks of 32, rising, from +0.0.
+    pub gemv_q4_1_q8_1: GemvBlocks,
+    /// [`Kernels::gemv_q4_1_q8_1`] for several tokens.
+    pub gemm_q4_1_q8_1: GemmBlocks,
+    /// `y = fma(d_w · d_a, Σ sub-scale · sub-sum, y)` over blocks of 256, rising, from +0.0.
+    pub gemv_q6_k_q8_k: GemvBlocks,
+    /// [`Kernels::gemv_q6_k_q8_k`] for several tokens.
+    pub gemm_q6_k_q8_k: GemmBlocks,
     /// `out[r] = dot(w[r], x)` for little-endian f16 weights, widened.
-    pub gemv_f16_f32: fn(w: &[u8], x: &[f32], out: &mut [f32]),
+    pub gemv_f16_f32: GemvFloats,
+    /// [`Kernels::gemv_f16_f32`] for several tokens.
+    pub gemm_f16_f32: GemmFloats,
+    /// `out[r] = dot(w[r], x)` for little-endian bf16 weights, widened.
+    pub gemv_bf16_f32: GemvFloats,
+    /// [`Kernels::gemv_bf16_f32`] for several tokens.
+    pub gemm_bf16_f32: GemmFloats,
     /// `out[r] = dot(w[r], x)` for little-endian f32 weights.
-    pub gemv_f32_f32: fn(w: &[u8], x: &[f32], out: &mut [f32]),
+    pub gemv_f32_f32: GemvFloats,
+    /// [`Kernels::gemv_f32_f32`] for several tokens.
+    pub gemm_f32_f32: GemmFloats,
     /// `R32` of `lane = fma(a_i, b_i, lane)`.
     pub dot_f32: fn(a: &[f32], b: &[f32]) -> f32,
     /// `R32` of `lane = lane + a_i`.
@@ -112,6 +179,15 @@ pub struct Kernels {
     pub rope_pairs: fn(x: &mut [f32], cos: &[f32], sin: &[f32]),
     /// `a = max(1e-5, max|x|)`; returns `s = 127 / a`; `q_i = clamp(rint(x_i · s), −128, 127)`. Inputs are finite.
     pub quantise_i8: fn(x: &[f32], q: &mut [i8]) -> f32,
+    /// `q8_K`, blocks of 256: `m` = the value of largest magnitude, the first of equals; `i = −127 / m`;
+    /// `q = min(127, rint(i · x))`; `d = 1 / i`. Where `m` is 0, or so small that `i` is infinite: `q = 0, d = 0`. Inputs
+    /// are finite; one `d` a block.
+    pub quantise_q8_k: fn(x: &[f32], q: &mut [i8], d: &mut [f32]),
+    /// `q8_0`, blocks of 32: `a = max|x|`; `d = f16(a / 127)`, widened; `q = rint(x · (127 / a))`. Where `a` is 0, or so
+    /// small that `127 / a` is infinite: `q = 0, d = 0`. Inputs are finite; `d` is infinite where f16 overflows.
+    pub quantise_q8_0: fn(x: &[f32], q: &mut [i8], d: &mut [f32]),
+    /// `q8_1`: as `q8_0`, and `s = f16((a / 127) · Σ q)`, widened.
+    pub quantise_q8_1: fn(x: &[f32], q: &mut [i8], d: &mut [f32], s: &mut [f32]),
     /// `out_r = ((acc_r as f32) / s) · w_scale`.
     pub dequantise_i32: fn(acc: &[i32], s: f32, w_scale: f32, out: &mut [f32]),
     /// Rounds to little-endian f16, ties to even; returns the index of the first finite input that overflows to infinity,
@@ -119,6 +195,8 @@ pub struct Kernels {
     pub narrow_f16: fn(x: &[f32], out: &mut [u8]) -> Option<usize>,
     /// Widens little-endian f16 (exact).
     pub widen_f16: fn(x: &[u8], out: &mut [f32]),
+    /// Rounds to bf16, ties to even, and back; returns the index of the first that is NaN or infinite afterwards.
+    pub round_bf16: fn(x: &mut [f32]) -> Option<usize>,
     /// `out_d = Σ_chunks Σ_t fma(p_t, v_t[d], ·)`: positions in chunks of [`crate::exact::ATTENTION_CHUNK`], each chunk
     /// summed from +0.0 for rising `t`, chunks added rising onto +0.0. `v` is `(p.len(), out.len())` little-endian f16.
     pub weigh_f16: fn(p: &[f32], v: &[u8], out: &mut [f32]),
@@ -174,4 +252,42 @@ pub(crate) fn assert_rows(w: &[u8], row_bytes: usize, rows: usize) {
         row_bytes.checked_mul(rows),
         "weight bytes do not make {rows} rows of {row_bytes}"
     );
+}
+
+/// The tokens of a batch, each with its row of `out`, which is `(tokens, rows)`.
+#[track_caller]
+pub(crate) fn batch_rows<'a, T>(
+    x: &'a Batch,
+    out: &'a mut [T],
+) -> impl Iterator<Item = (&'a Acts, &'a mut [T])> {
+    let rows = out.len() / x.tokens();
+    assert_eq!(rows * x.tokens(), out.len(), "outputs are not whole rows for {} tokens", x.tokens());
+    // Without rows there is nothing to write, and nothing to give out.
+    x.rows().iter().zip(out.chunks_exact_mut(rows.max(1)))
+}
+
+/// Rows and tokens of a GEMM over float weights, asserted once per call.
+#[track_caller]
+pub(crate) fn float_shape(w: &[u8], row_bytes: usize, cols: usize, x: &[f32], out: &[f32]) -> (usize, usize) {
+    // Without columns there is one token: its sums are empty.
+    let tokens = x.len().checked_div(cols).unwrap_or(1);
+    assert_eq!(tokens * cols, x.len(), "activations are not whole rows of {cols}");
+    let rows = out.len() / tokens.max(1);
+    assert_eq!(rows * tokens, out.len(), "outputs are not whole rows for {tokens} tokens");
+    assert_rows(w, row_bytes, rows);
+    (rows, tokens)
+}
+
+/// Puts values of `R` rows from `row` on and `T` tokens from `token` on into `out`, which is `(tokens, rows)`.
+#[inline]
+pub(crate) fn put<const R: usize, const T: usize>(
+    out: &mut [f32],
+    rows: usize,
+    row: usize,
+    token: usize,
+    values: &[[f32; R]; T],
+) {
+    for t in 0..T {
+        out[(token + t) * rows + row..][..R].copy_from_slice(&values[t]);
+    }
 }

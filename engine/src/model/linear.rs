@@ -2,7 +2,8 @@
 
 use super::weights::Linear;
 use crate::error::{Error, Result};
-use crate::kernels::{Kernels, TileActs};
+use crate::kernels::acts::wanted_by;
+use crate::kernels::{Acts, Batch, Entries, Kernels};
 use crate::quant::Format;
 use crate::tensor::Matrix;
 use crate::work::{Key, Operation, Work};
@@ -10,7 +11,10 @@ use rayon::prelude::*;
 
 /// Rows that one kernel call computes before the next token takes the same rows: small enough that their weights stay in
 /// the first-level caches.
-const ROWS_PER_CALL: usize = 64;
+const ROWS_PER_CALL: usize = 96;
+
+/// From this many tokens on, a GEMM kernel is faster than a GEMV kernel for each.
+const GEMM_TOKENS: usize = 4;
 
 /// Where in the graph a linear layer stands: for errors and counters.
 #[derive(Debug, Clone, Copy)]
@@ -28,10 +32,14 @@ impl Place {
     }
 }
 
-/// One activation row in the form that a weight format takes.
-enum Acts {
-    I8 { acts: TileActs, s: f32 },
-    Float(Vec<f32>),
+/// Activation rows in the form that a weight format's kernels take.
+enum Prepared {
+    /// One token after the other.
+    Tokens(Vec<Acts>),
+    /// Tokens interleaved, for a GEMM.
+    Batch(Batch),
+    /// `(tokens, cols)`.
+    Floats(Vec<f32>),
 }
 
 /// The first error in order, so that what a run says does not depend on which thread was faster.
@@ -50,8 +58,7 @@ pub(super) fn linear(
 ) -> Result<()> {
     let tokens = x.len() / w.cols;
     debug_assert_eq!((x.len(), out.len()), (tokens * w.cols, tokens * w.rows));
-    let rows = x.par_chunks(w.cols).enumerate();
-    let acts = all(rows.map(|(token, x)| prepare(kernels, place, token, w.format, x)).collect())?;
+    let acts = prepare(kernels, place, w, x)?;
     let rows_per_task = w.rows.div_ceil(4 * rayon::current_num_threads()).next_multiple_of(ROWS_PER_CALL);
     let task = || Vec::with_capacity(tokens);
     let mut tasks: Vec<Vec<&mut [f32]>> =
@@ -66,58 +73,106 @@ pub(super) fn linear(
         for first in (0..rows).step_by(ROWS_PER_CALL) {
             let count = ROWS_PER_CALL.min(rows - first);
             let bytes = w.rows_at(i * rows_per_task + first, count);
-            for (acts, out) in acts.iter().zip(&mut outs) {
-                let out = &mut out[first..first + count];
-                let kernel = multiply(kernels, w, bytes, acts, out);
-                if let Some(scale) = *extra_scale {
-                    (kernels.scale_f32)(out, scale);
-                }
-                let key = Key { operation: place.operation, kernel, isa: kernels.isa, columns: w.cols };
-                work.add(key, count, bytes.len());
+            let mut outs: Vec<&mut [f32]> =
+                outs.iter_mut().map(|out| &mut out[first..first + count]).collect();
+            let kernel = multiply(kernels, w, bytes, &acts, &mut outs);
+            if let Some(scale) = *extra_scale {
+                outs.iter_mut().for_each(|out| (kernels.scale_f32)(out, scale));
             }
+            let key = Key { operation: place.operation, kernel, isa: kernels.isa, columns: w.cols };
+            work.add(key, count * tokens, bytes.len() * if kernel.starts_with("gemm") { 1 } else { tokens });
         }
     });
     Ok(())
 }
 
 /// The activation format is fixed by the weight format, as in ggml (`docs/numerics.md`).
-fn prepare(kernels: &Kernels, place: Place, token: usize, format: Format, x: &[f32]) -> Result<Acts> {
-    if let Some(element) = (kernels.find_non_finite)(x) {
-        return Err(place.error(token, "NaN or infinity", element));
+fn prepare(kernels: &Kernels, place: Place, w: &Matrix<'_>, x: &[f32]) -> Result<Prepared> {
+    let rows = x.par_chunks(w.cols).enumerate();
+    let finite = |token: usize, x: &[f32]| match (kernels.find_non_finite)(x) {
+        Some(element) => Err(place.error(token, "NaN or infinity", element)),
+        None => Ok(()),
+    };
+    if wanted_by(w.format).is_none() {
+        let mut floats = x.to_vec();
+        let rows = floats.par_chunks_mut(w.cols).enumerate();
+        let each = rows.map(|(token, x)| {
+            finite(token, x)?;
+            match w.format {
+                Format::F16 => round_f16(kernels, x).map_err(|at| place.error(token, F16_OVERFLOW, at)),
+                Format::Bf16 => match (kernels.round_bf16)(x) {
+                    Some(at) => Err(place.error(token, "a value beyond bf16", at)),
+                    None => Ok(()),
+                },
+                _ => Ok(()),
+            }
+        });
+        all(each.collect())?;
+        return Ok(Prepared::Floats(floats));
     }
-    match format {
-        Format::I2S | Format::Qk256 | Format::BitNet32 => {
-            let mut q = vec![0; x.len()];
-            let s = (kernels.quantise_i8)(x, &mut q);
-            Ok(Acts::I8 { acts: TileActs::new(&q), s })
+    let each = rows.map(|(token, x)| {
+        finite(token, x)?;
+        let acts = kernels.quantise(w.format, x).expect("a format of quantised activations");
+        acts.map_err(|at| place.error(token, "activations whose scale is beyond f16", at))
+    });
+    let acts = all(each.collect())?;
+    Ok(if acts.len() < GEMM_TOKENS { Prepared::Tokens(acts) } else { Prepared::Batch(Batch::new(acts)) })
+}
+
+/// Runs the kernel of a format on the rows of `bytes`, one slice of `outs` a token, and returns its name.
+fn multiply(
+    kernels: &Kernels,
+    w: &Matrix<'_>,
+    bytes: &[u8],
+    acts: &Prepared,
+    outs: &mut [&mut [f32]],
+) -> &'static str {
+    let of_format = kernels.multiply(w.format);
+    let (rows, row_bytes) = (outs.first().map_or(0, |out| out.len()), w.row_bytes());
+    match (of_format.entries, acts) {
+        (Entries::Rows(gemv, _), Prepared::Tokens(acts)) => {
+            let mut sums = vec![0; rows];
+            for (acts, out) in acts.iter().zip(outs) {
+                gemv(bytes, row_bytes, acts, &mut sums);
+                (kernels.dequantise_i32)(&sums, acts.scales()[0], w.scale(), out);
+            }
+            of_format.gemv
         }
-        Format::F16 => {
-            let mut rounded = x.to_vec();
-            round_f16(kernels, &mut rounded).map_err(|at| place.error(token, F16_OVERFLOW, at))?;
-            Ok(Acts::Float(rounded))
+        (Entries::Rows(_, gemm), Prepared::Batch(batch)) => {
+            let mut sums = vec![0; rows * outs.len()];
+            gemm(bytes, row_bytes, batch, &mut sums);
+            for ((acts, sums), out) in batch.rows().iter().zip(sums.chunks(rows)).zip(outs) {
+                (kernels.dequantise_i32)(sums, acts.scales()[0], w.scale(), out);
+            }
+            of_format.gemm
         }
-        Format::F32 => Ok(Acts::Float(x.to_vec())),
+        (Entries::Blocks(gemv, _), Prepared::Tokens(acts)) => {
+            acts.iter().zip(outs).for_each(|(acts, out)| gemv(bytes, acts, out));
+            of_format.gemv
+        }
+        (Entries::Blocks(_, gemm), Prepared::Batch(batch)) => {
+            gathered(outs, |out| gemm(bytes, batch, out));
+            of_format.gemm
+        }
+        (Entries::Floats(gemv, _), Prepared::Floats(x)) if outs.len() < GEMM_TOKENS => {
+            x.chunks(w.cols).zip(outs).for_each(|(x, out)| gemv(bytes, x, out));
+            of_format.gemv
+        }
+        (Entries::Floats(_, gemm), Prepared::Floats(x)) => {
+            gathered(outs, |out| gemm(bytes, w.cols, x, out));
+            of_format.gemm
+        }
+        _ => unreachable!("activations were prepared for {}", w.format.name()),
     }
 }
 
-/// Runs the kernel of a format on `out.len()` rows and returns its name.
-fn multiply(kernels: &Kernels, w: &Matrix<'_>, bytes: &[u8], acts: &Acts, out: &mut [f32]) -> &'static str {
-    match acts {
-        Acts::I8 { acts, s } => {
-            let mut sums = [0; ROWS_PER_CALL];
-            let sums = &mut sums[..out.len()];
-            (kernels.gemv_i2s_i8)(bytes, w.row_bytes(), acts, sums);
-            (kernels.dequantise_i32)(sums, *s, w.scale(), out);
-            "gemv_i2s_i8"
-        }
-        Acts::Float(x) if w.format == Format::F16 => {
-            (kernels.gemv_f16_f32)(bytes, x, out);
-            "gemv_f16_f32"
-        }
-        Acts::Float(x) => {
-            (kernels.gemv_f32_f32)(bytes, x, out);
-            "gemv_f32_f32"
-        }
+/// Gives `f` one `(tokens, rows)` matrix and puts its rows where they belong.
+fn gathered(outs: &mut [&mut [f32]], f: impl FnOnce(&mut [f32])) {
+    let rows = outs.first().map_or(0, |out| out.len());
+    let mut all = vec![0.0; rows * outs.len()];
+    f(&mut all);
+    for (out, row) in outs.iter_mut().zip(all.chunks(rows.max(1))) {
+        out.copy_from_slice(row);
     }
 }
 

@@ -116,13 +116,6 @@ impl<'a> Reader<'_, 'a> {
     /// `<name>.weight` of shape `(rows, cols)` and, if there is one, `<name>.scale`.
     fn linear(&mut self, name: &str, rows: usize, cols: usize) -> Result<Linear<'a>> {
         let w = self.matrix(&format!("{name}.weight"), rows, cols)?;
-        if w.format == Format::BitNet32 {
-            return Err(wrong_type(
-                w.name,
-                "F32, F16, I2_S or QK256: no kernel reads this layout yet",
-                w.format,
-            ));
-        }
         let extra_scale = self.optional_vector(&format!("{name}.scale"), 1)?.map(|scale| scale[0]);
         Ok(Linear { w, extra_scale })
     }

@@ -1,0 +1,232 @@
+//! Float weights and the reductions of the contract, see [`crate::exact::reduce`].
+
+use super::memory::*;
+use crate::exact::ATTENTION_CHUNK;
+use crate::kernels::{assert_rows, float_shape, put};
+use std::arch::x86_64::*;
+use std::array::from_fn;
+
+/// 32 lanes: lane `l` is element `l % 8` of register `l / 8`.
+pub(super) type Lanes = [__m256; 4];
+
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+pub(super) fn fma32(lanes: &mut Lanes, a: Lanes, b: Lanes) {
+    for i in 0..4 {
+        lanes[i] = _mm256_fmadd_ps(a[i], b[i], lanes[i]);
+    }
+}
+
+/// [`crate::exact::reduce::tree`].
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn tree(lanes: Lanes) -> f32 {
+    let by_16 = [_mm256_add_ps(lanes[0], lanes[2]), _mm256_add_ps(lanes[1], lanes[3])];
+    let by_8 = _mm256_add_ps(by_16[0], by_16[1]);
+    let by_4 = _mm_add_ps(_mm256_castps256_ps128(by_8), _mm256_extractf128_ps::<1>(by_8));
+    let by_2 = _mm_add_ps(by_4, _mm_movehl_ps(by_4, by_4));
+    _mm_cvtss_f32(_mm_add_ss(by_2, _mm_movehdup_ps(by_2)))
+}
+
+/// Largest of eight values without NaN.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn largest(v: __m256) -> f32 {
+    let v = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+    let v = _mm_max_ps(v, _mm_movehl_ps(v, v));
+    _mm_cvtss_f32(_mm_max_ss(v, _mm_movehdup_ps(v)))
+}
+
+macro_rules! of_format {
+    ($gemv:ident, $gemm:ident, $load32:ident, $round:literal) => {
+        #[target_feature(enable = "avx2,fma,f16c")]
+        pub(super) fn $gemv(w: &[u8], x: &[f32], out: &mut [f32]) {
+            gemm(w, x.len(), x, out, |w: &[u8; $round]| $load32(w));
+        }
+
+        #[target_feature(enable = "avx2,fma,f16c")]
+        pub(super) fn $gemm(w: &[u8], cols: usize, x: &[f32], out: &mut [f32]) {
+            gemm(w, cols, x, out, |w: &[u8; $round]| $load32(w));
+        }
+    };
+}
+
+of_format!(gemv_f16_f32, gemm_f16_f32, load32_f16, 64);
+of_format!(gemv_bf16_f32, gemm_bf16_f32, load32_bf16, 64);
+of_format!(gemv_f32_f32, gemm_f32_f32, load32_f32, 128);
+
+/// Rows of float weights, of which `ROUND` bytes are 32, with every token of `x`: two rows of one token at a time, or one
+/// row of two tokens, which share the widened weights.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn gemm<const ROUND: usize>(
+    w: &[u8],
+    cols: usize,
+    x: &[f32],
+    out: &mut [f32],
+    widen: impl Fn(&[u8; ROUND]) -> Lanes,
+) {
+    let row_bytes = ROUND / 32 * cols;
+    let (rows, tokens) = float_shape(w, row_bytes, cols, x, out);
+    let mut row = 0;
+    while row < rows {
+        let mut token = 0;
+        let many = row + 2 <= rows;
+        while many && token + 2 <= tokens {
+            for row in [row, row + 1] {
+                let values: [[f32; 1]; 2] = dot_tile(&w[row * row_bytes..], cols, &x[token * cols..], &widen);
+                put(out, rows, row, token, &values);
+            }
+            token += 2;
+        }
+        while token < tokens {
+            let (w, x) = (&w[row * row_bytes..], &x[token * cols..]);
+            if many {
+                let values: [[f32; 2]; 1] = dot_tile(w, cols, x, &widen);
+                put(out, rows, row, token, &values);
+            } else {
+                let values: [[f32; 1]; 1] = dot_tile(w, cols, x, &widen);
+                put(out, rows, row, token, &values);
+            }
+            token += 1;
+        }
+        row += if many { 2 } else { 1 };
+    }
+}
+
+/// `R` rows with `T` tokens, each pair in its own 32 lanes: two pairs hide the latency of the fma.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn dot_tile<const R: usize, const T: usize, const ROUND: usize>(
+    w: &[u8],
+    cols: usize,
+    x: &[f32],
+    widen: &impl Fn(&[u8; ROUND]) -> Lanes,
+) -> [[f32; R]; T] {
+    let row_bytes = ROUND / 32 * cols;
+    let rows: [_; R] = from_fn(|r| w[r * row_bytes..][..row_bytes].as_chunks::<ROUND>());
+    let tokens: [_; T] = from_fn(|t| x[t * cols..][..cols].as_chunks::<32>());
+    let mut lanes = [[[_mm256_setzero_ps(); 4]; R]; T];
+    for i in 0..cols / 32 {
+        let w: [Lanes; R] = from_fn(|r| {
+            prefetch(&rows[r].0[i]);
+            widen(&rows[r].0[i])
+        });
+        for t in 0..T {
+            let x = load32(&tokens[t].0[i]);
+            for r in 0..R {
+                fma32(&mut lanes[t][r], w[r], x);
+            }
+        }
+    }
+    if !cols.is_multiple_of(32) {
+        for t in 0..T {
+            let x = load32(&padded(tokens[t].1));
+            for r in 0..R {
+                fma32(&mut lanes[t][r], widen(&padded(rows[r].1)), x);
+            }
+        }
+    }
+    lanes.map(|lanes| lanes.map(|lanes| tree(lanes)))
+}
+
+#[target_feature(enable = "avx2,fma")]
+pub(super) fn dot_f32(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    let ((a, a_tail), (b, b_tail)) = (a.as_chunks::<32>(), b.as_chunks::<32>());
+    let mut lanes = [_mm256_setzero_ps(); 4];
+    for (a, b) in a.iter().zip(b) {
+        fma32(&mut lanes, load32(a), load32(b));
+    }
+    if !a_tail.is_empty() {
+        fma32(&mut lanes, load32(&padded(a_tail)), load32(&padded(b_tail)));
+    }
+    tree(lanes)
+}
+
+#[target_feature(enable = "avx2")]
+pub(super) fn sum_f32(a: &[f32]) -> f32 {
+    let (rounds, tail) = a.as_chunks::<32>();
+    let mut lanes = [_mm256_setzero_ps(); 4];
+    let add = |lanes: &mut Lanes, a: Lanes| {
+        for i in 0..4 {
+            lanes[i] = _mm256_add_ps(lanes[i], a[i]);
+        }
+    };
+    for a in rounds {
+        add(&mut lanes, load32(a));
+    }
+    if !tail.is_empty() {
+        add(&mut lanes, load32(&padded(tail)));
+    }
+    tree(lanes)
+}
+
+#[target_feature(enable = "avx2")]
+pub(super) fn max_f32(a: &[f32]) -> f32 {
+    let (blocks, tail) = a.as_chunks::<8>();
+    let mut m = _mm256_set1_ps(f32::NEG_INFINITY);
+    for block in blocks {
+        m = _mm256_max_ps(m, load(block));
+    }
+    let m = tail.iter().fold(largest(m), |m, &v| if v > m { v } else { m });
+    // −0 + 0 = +0.
+    m + 0.0
+}
+
+#[target_feature(enable = "avx2")]
+pub(super) fn find_non_finite(a: &[f32]) -> Option<usize> {
+    let (blocks, tail) = a.as_chunks::<8>();
+    let exponent = _mm256_set1_epi32(0x7f80_0000);
+    for (i, block) in blocks.iter().enumerate() {
+        let bits = _mm256_and_si256(_mm256_castps_si256(load(block)), exponent);
+        let bad = _mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpeq_epi32(bits, exponent)));
+        if bad != 0 {
+            return Some(8 * i + bad.trailing_zeros() as usize);
+        }
+    }
+    tail.iter().position(|v| !v.is_finite()).map(|i| 8 * blocks.len() + i)
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn weigh_f16(p: &[f32], v: &[u8], out: &mut [f32]) {
+    let d = out.len();
+    assert_rows(v, 2 * d, p.len());
+    let mut at = 0;
+    while at + 64 <= d {
+        weigh_block::<8>(p, v, d, at, &mut out[at..]);
+        at += 64;
+    }
+    while at < d {
+        weigh_block::<1>(p, v, d, at, &mut out[at..]);
+        at += 8;
+    }
+}
+
+/// Dimensions `at … at + 8 B`, or as many as there are, in registers over all positions.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn weigh_block<const B: usize>(p: &[f32], v: &[u8], d: usize, at: usize, out: &mut [f32]) {
+    let n = out.len().min(8 * B);
+    let mut sums = [_mm256_setzero_ps(); B];
+    for (chunk, p) in p.chunks(ATTENTION_CHUNK).enumerate() {
+        let mut lanes = [_mm256_setzero_ps(); B];
+        for (t, p) in p.iter().enumerate() {
+            let v = &v[2 * ((chunk * ATTENTION_CHUNK + t) * d + at)..][..2 * n];
+            let p = _mm256_set1_ps(*p);
+            for b in 0..B {
+                let v = if n == 8 * B { load_f16(&v.as_chunks().0[b]) } else { load_f16(&padded(v)) };
+                lanes[b] = _mm256_fmadd_ps(p, v, lanes[b]);
+            }
+        }
+        for b in 0..B {
+            sums[b] = _mm256_add_ps(sums[b], lanes[b]);
+        }
+    }
+    for b in 0..B {
+        let mut block = [0.0; 8];
+        store(&mut block, sums[b]);
+        let out = &mut out[8 * b..n.min(8 * b + 8)];
+        out.copy_from_slice(&block[..out.len()]);
+    }
+}

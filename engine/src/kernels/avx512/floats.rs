@@ -1,0 +1,267 @@
+//! Float weights and the reductions of the contract, see [`crate::exact::reduce`].
+
+use super::memory::*;
+use crate::exact::ATTENTION_CHUNK;
+use crate::kernels::{assert_rows, float_shape, put};
+use std::arch::x86_64::*;
+use std::array::from_fn;
+
+/// 32 lanes: lane `l` is element `l % 16` of register `l / 16`.
+pub(super) type Lanes = [__m512; 2];
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn fma32(lanes: &mut Lanes, a: Lanes, b: Lanes) {
+    for i in 0..2 {
+        lanes[i] = _mm512_fmadd_ps(a[i], b[i], lanes[i]);
+    }
+}
+
+/// [`crate::exact::reduce::tree`].
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq")]
+pub(super) fn tree(lanes: Lanes) -> f32 {
+    let by_16 = _mm512_add_ps(lanes[0], lanes[1]);
+    let by_8 = _mm256_add_ps(_mm512_castps512_ps256(by_16), _mm512_extractf32x8_ps::<1>(by_16));
+    let by_4 = _mm_add_ps(_mm256_castps256_ps128(by_8), _mm256_extractf128_ps::<1>(by_8));
+    let by_2 = _mm_add_ps(by_4, _mm_movehl_ps(by_4, by_4));
+    _mm_cvtss_f32(_mm_add_ss(by_2, _mm_movehdup_ps(by_2)))
+}
+
+// ---- 32 weights of a row: a whole round, or what is left of the row ----
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn whole_f16(w: &[u8; 64]) -> Lanes {
+    let w = w.as_chunks::<32>().0;
+    [load_f16(&w[0]), load_f16(&w[1])]
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn some_f16(w: &[u8]) -> Lanes {
+    let (low, high) = w.split_at(w.len().min(32));
+    [load_some_f16(low), load_some_f16(high)]
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn whole_bf16(w: &[u8; 64]) -> Lanes {
+    let w = w.as_chunks::<32>().0;
+    [load_bf16(&w[0]), load_bf16(&w[1])]
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn some_bf16(w: &[u8]) -> Lanes {
+    let mut whole = [0; 64];
+    whole[..w.len()].copy_from_slice(w);
+    whole_bf16(&whole)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn whole_f32(w: &[u8; 128]) -> Lanes {
+    let w = w.as_chunks::<64>().0;
+    [_mm512_castsi512_ps(load_bytes(&w[0])), _mm512_castsi512_ps(load_bytes(&w[1]))]
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn some_f32(w: &[u8]) -> Lanes {
+    let (low, high) = w.split_at(w.len().min(64));
+    [_mm512_castsi512_ps(load_some_bytes(low)), _mm512_castsi512_ps(load_some_bytes(high))]
+}
+
+macro_rules! of_format {
+    ($gemv:ident, $gemm:ident, $whole:ident, $some:ident) => {
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+        pub(super) fn $gemv(w: &[u8], x: &[f32], out: &mut [f32]) {
+            gemm(w, x.len(), x, out, |w| $whole(w), |w| $some(w));
+        }
+
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+        pub(super) fn $gemm(w: &[u8], cols: usize, x: &[f32], out: &mut [f32]) {
+            gemm(w, cols, x, out, |w| $whole(w), |w| $some(w));
+        }
+    };
+}
+
+of_format!(gemv_f16_f32, gemm_f16_f32, whole_f16, some_f16);
+of_format!(gemv_bf16_f32, gemm_bf16_f32, whole_bf16, some_bf16);
+of_format!(gemv_f32_f32, gemm_f32_f32, whole_f32, some_f32);
+
+/// Rows of float weights, of which `ROUND` bytes are 32, with every token of `x`: four rows of one token at a time, or two
+/// rows of four tokens, which share the widened weights.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq")]
+fn gemm<const ROUND: usize>(
+    w: &[u8],
+    cols: usize,
+    x: &[f32],
+    out: &mut [f32],
+    whole: impl Fn(&[u8; ROUND]) -> Lanes,
+    some: impl Fn(&[u8]) -> Lanes,
+) {
+    let row_bytes = ROUND / 32 * cols;
+    let (rows, tokens) = float_shape(w, row_bytes, cols, x, out);
+    let mut row = 0;
+    while row < rows {
+        let mut token = 0;
+        let many = row + 4 <= rows;
+        while many && token + 4 <= tokens {
+            for row in [row, row + 2] {
+                let values: [[f32; 2]; 4] =
+                    dot_tile(&w[row * row_bytes..], cols, &x[token * cols..], &whole, &some);
+                put(out, rows, row, token, &values);
+            }
+            token += 4;
+        }
+        while token < tokens {
+            let (w, x) = (&w[row * row_bytes..], &x[token * cols..]);
+            if many {
+                let values: [[f32; 4]; 1] = dot_tile(w, cols, x, &whole, &some);
+                put(out, rows, row, token, &values);
+            } else {
+                let values: [[f32; 1]; 1] = dot_tile(w, cols, x, &whole, &some);
+                put(out, rows, row, token, &values);
+            }
+            token += 1;
+        }
+        row += if many { 4 } else { 1 };
+    }
+}
+
+/// `R` rows with `T` tokens, each pair in its own 32 lanes: four pairs hide the latency of the fma.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq")]
+fn dot_tile<const R: usize, const T: usize, const ROUND: usize>(
+    w: &[u8],
+    cols: usize,
+    x: &[f32],
+    whole: &impl Fn(&[u8; ROUND]) -> Lanes,
+    some: &impl Fn(&[u8]) -> Lanes,
+) -> [[f32; R]; T] {
+    let row_bytes = ROUND / 32 * cols;
+    let rows: [_; R] = from_fn(|r| w[r * row_bytes..][..row_bytes].as_chunks::<ROUND>());
+    let tokens: [_; T] = from_fn(|t| x[t * cols..][..cols].as_chunks::<32>());
+    let mut lanes = [[[_mm512_setzero_ps(); 2]; R]; T];
+    for i in 0..cols / 32 {
+        let w: [Lanes; R] = from_fn(|r| {
+            prefetch(&rows[r].0[i]);
+            whole(&rows[r].0[i])
+        });
+        for t in 0..T {
+            let x = load32(&tokens[t].0[i]);
+            for r in 0..R {
+                fma32(&mut lanes[t][r], w[r], x);
+            }
+        }
+    }
+    if !cols.is_multiple_of(32) {
+        for t in 0..T {
+            let x = load32_some(tokens[t].1);
+            for r in 0..R {
+                fma32(&mut lanes[t][r], some(rows[r].1), x);
+            }
+        }
+    }
+    lanes.map(|lanes| lanes.map(|lanes| tree(lanes)))
+}
+
+#[target_feature(enable = "avx512f,avx512dq")]
+pub(super) fn dot_f32(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    let ((a, a_tail), (b, b_tail)) = (a.as_chunks::<32>(), b.as_chunks::<32>());
+    let mut lanes = [_mm512_setzero_ps(); 2];
+    for (a, b) in a.iter().zip(b) {
+        fma32(&mut lanes, load32(a), load32(b));
+    }
+    if !a_tail.is_empty() {
+        fma32(&mut lanes, load32_some(a_tail), load32_some(b_tail));
+    }
+    tree(lanes)
+}
+
+#[target_feature(enable = "avx512f,avx512dq")]
+pub(super) fn sum_f32(a: &[f32]) -> f32 {
+    let (rounds, tail) = a.as_chunks::<32>();
+    let mut lanes = [_mm512_setzero_ps(); 2];
+    let add = |lanes: &mut Lanes, a: Lanes| {
+        for i in 0..2 {
+            lanes[i] = _mm512_add_ps(lanes[i], a[i]);
+        }
+    };
+    for a in rounds {
+        add(&mut lanes, load32(a));
+    }
+    if !tail.is_empty() {
+        add(&mut lanes, load32_some(tail));
+    }
+    tree(lanes)
+}
+
+#[target_feature(enable = "avx512f")]
+pub(super) fn max_f32(a: &[f32]) -> f32 {
+    let (blocks, tail) = a.as_chunks::<16>();
+    let mut m = _mm512_set1_ps(f32::NEG_INFINITY);
+    for block in blocks {
+        m = _mm512_max_ps(m, load(block));
+    }
+    m = _mm512_mask_max_ps(m, mask(tail.len()), m, load_some(tail));
+    // −0 + 0 = +0.
+    _mm512_reduce_max_ps(m) + 0.0
+}
+
+#[target_feature(enable = "avx512f")]
+pub(super) fn find_non_finite(a: &[f32]) -> Option<usize> {
+    let exponent = _mm512_set1_epi32(0x7f80_0000);
+    for (i, block) in a.chunks(16).enumerate() {
+        let bits = _mm512_and_si512(_mm512_castps_si512(load_some(block)), exponent);
+        let bad = _mm512_cmpeq_epi32_mask(bits, exponent);
+        if bad != 0 {
+            return Some(16 * i + bad.trailing_zeros() as usize);
+        }
+    }
+    None
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+pub(super) fn weigh_f16(p: &[f32], v: &[u8], out: &mut [f32]) {
+    let d = out.len();
+    assert_rows(v, 2 * d, p.len());
+    let mut at = 0;
+    while at + 128 <= d {
+        weigh_block::<8>(p, v, at, &mut out[at..at + 128], d);
+        at += 128;
+    }
+    while at < d {
+        let n = (d - at).min(64);
+        weigh_block::<4>(p, v, at, &mut out[at..at + n], d);
+        at += n;
+    }
+}
+
+/// `out.len()` dimensions from `at` on, 16 B at most, in registers over all positions.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+pub(super) fn weigh_block<const B: usize>(p: &[f32], v: &[u8], at: usize, out: &mut [f32], d: usize) {
+    let n = out.len();
+    let mut sums = [_mm512_setzero_ps(); B];
+    for (chunk, p) in p.chunks(ATTENTION_CHUNK).enumerate() {
+        let mut lanes = [_mm512_setzero_ps(); B];
+        for (t, p) in p.iter().enumerate() {
+            let v = &v[2 * ((chunk * ATTENTION_CHUNK + t) * d + at)..][..2 * n];
+            let p = _mm512_set1_ps(*p);
+            for b in 0..B {
+                lanes[b] = _mm512_fmadd_ps(p, load_some_f16(&v[v.len().min(32 * b)..]), lanes[b]);
+            }
+        }
+        for b in 0..B {
+            sums[b] = _mm512_add_ps(sums[b], lanes[b]);
+        }
+    }
+    for b in 0..B {
+        store_some(&mut out[n.min(16 * b)..], sums[b]);
+    }
+}

@@ -1,0 +1,215 @@
+//! GEMM over packed codes: sixteen rows to a register, one step of one token broadcast to all of them. The blocking and the
+//! unpacking are in [`crate::kernels::panel`].
+
+use super::memory::{load, load_step, load16, store, store16};
+use crate::kernels::acts::{Batch, GROUP, Order};
+use crate::kernels::panel::{self, Block, Extra, Factors, Inner, Step, Tile, Tokens, Unit};
+use std::arch::x86_64::*;
+use std::array::from_fn;
+
+/// Rows in a register.
+const L: usize = 16;
+
+/// Sums of `R` registers of rows with each token of a group.
+type Sums<const R: usize> = [[__m512i; GROUP]; R];
+
+/// The four activations of a token in every lane.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn broadcast(x: [i8; 4]) -> __m512i {
+    _mm512_set1_epi32(i32::from_le_bytes(x.map(i8::cast_unsigned)))
+}
+
+/// `Σ code · q` over some steps, with `dpbusd`, which neither saturates nor overflows: see the bound of a row in
+/// [`crate::kernels::Kernels`].
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn sum_vnni<U: Unit, const R: usize>(panels: [&[Step<L>]; R], tokens: &[Tokens]) -> Sums<R> {
+    let panels = panels.map(|panel| &panel[..tokens.len()]);
+    let mut sums = [[_mm512_setzero_si512(); GROUP]; R];
+    for (s, x) in tokens.iter().enumerate() {
+        let w: [__m512i; R] = from_fn(|r| load_step(&panels[r][s]));
+        for t in 0..GROUP {
+            let x = broadcast(x[t]);
+            for r in 0..R {
+                sums[r][t] = _mm512_dpbusd_epi32(sums[r][t], w[r], x);
+            }
+        }
+    }
+    sums
+}
+
+/// The same with `maddubs`.
+///
+/// No overflow: it adds two products, at most 2 · 128 · max code in magnitude; as many of them are added in i16 as stay
+/// below 2^15, then they are widened. Codes beyond 127 would overflow at once: their nibbles are taken apart, eight steps of
+/// each (8 · 2 · 128 · 15 = 30 720), and put together in i32.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn sum_bw<U: Unit, const R: usize>(panels: [&[Step<L>]; R], tokens: &[Tokens]) -> Sums<R> {
+    let narrow_steps = if U::MAX > 127 { 8 } else { (32_767 / (2 * 128 * U::MAX)) as usize };
+    let panels = panels.map(|panel| &panel[..tokens.len()]);
+    let nibble = _mm512_set1_epi8(15);
+    let mut sums = [[_mm512_setzero_si512(); GROUP]; R];
+    for begin in (0..tokens.len()).step_by(narrow_steps) {
+        let end = tokens.len().min(begin + narrow_steps);
+        if U::MAX > 127 {
+            for r in 0..R {
+                let mut low = [_mm512_setzero_si512(); GROUP];
+                let mut high = [_mm512_setzero_si512(); GROUP];
+                for s in begin..end {
+                    let w = load_step(&panels[r][s]);
+                    let w =
+                        [_mm512_and_si512(w, nibble), _mm512_and_si512(_mm512_srli_epi16::<4>(w), nibble)];
+                    for t in 0..GROUP {
+                        let x = broadcast(tokens[s][t]);
+                        low[t] = _mm512_add_epi16(low[t], _mm512_maddubs_epi16(w[0], x));
+                        high[t] = _mm512_add_epi16(high[t], _mm512_maddubs_epi16(w[1], x));
+                    }
+                }
+                for t in 0..GROUP {
+                    let low = _mm512_madd_epi16(low[t], _mm512_set1_epi16(1));
+                    let high = _mm512_madd_epi16(high[t], _mm512_set1_epi16(16));
+                    sums[r][t] = _mm512_add_epi32(sums[r][t], _mm512_add_epi32(low, high));
+                }
+            }
+        } else {
+            let mut narrow = [[_mm512_setzero_si512(); GROUP]; R];
+            for s in begin..end {
+                let w: [__m512i; R] = from_fn(|r| load_step(&panels[r][s]));
+                for t in 0..GROUP {
+                    let x = broadcast(tokens[s][t]);
+                    for r in 0..R {
+                        narrow[r][t] = _mm512_add_epi16(narrow[r][t], _mm512_maddubs_epi16(w[r], x));
+                    }
+                }
+            }
+            for r in 0..R {
+                for t in 0..GROUP {
+                    let wide = _mm512_madd_epi16(narrow[r][t], _mm512_set1_epi16(1));
+                    sums[r][t] = _mm512_add_epi32(sums[r][t], wide);
+                }
+            }
+        }
+    }
+    sums
+}
+
+/// `y = fma(d_w · d_a, isum, y)` for a register of rows with each token, and what [`Extra`] adds.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+fn scale<U: Unit>(
+    isums: [__m512i; GROUP],
+    factors: &Factors<L>,
+    scales: &[f32; GROUP],
+    mins: &[f32; GROUP],
+    y: &mut Tile<f32, L>,
+) {
+    let d = load(&factors.scales);
+    for t in 0..GROUP {
+        let d = if U::EXTRA == Extra::RowFactor { d } else { _mm512_mul_ps(d, _mm512_set1_ps(scales[t])) };
+        let mut next = _mm512_fmadd_ps(d, _mm512_cvtepi32_ps(isums[t]), load(&y[t]));
+        if U::EXTRA == Extra::Min {
+            next = _mm512_fmadd_ps(load(&factors.mins), _mm512_set1_ps(mins[t]), next);
+        }
+        store(&mut y[t], next);
+    }
+}
+
+macro_rules! gemm {
+    ($name:ident, $features:literal, $sum:ident, $rows:literal, $blocks:literal) => {
+        pub(super) mod $name {
+            use super::*;
+
+            #[inline]
+            #[target_feature(enable = $features)]
+            fn add<U: Unit, const R: usize>(inner: Inner<'_, L, R>, sums: &mut [Tile<i32, L>; R]) {
+                let more = $sum::<U, R>(inner.panels, inner.tokens);
+                for r in 0..R {
+                    for t in 0..GROUP {
+                        let sum = _mm512_add_epi32(load16(&sums[r][t]), more[r][t]);
+                        store16(&mut sums[r][t], sum);
+                    }
+                }
+            }
+
+            /// One block: its sums of codes, less the offset, scaled. Sub-sums of Q6_K are at most 16 · 32 · 128, times a
+            /// sub-scale 2^23, sixteen of them 2^27.
+            #[inline]
+            #[target_feature(enable = $features)]
+            fn step<U: Unit, const R: usize>(block: Block<'_, L, R>, y: &mut [Tile<f32, L>; R]) {
+                let Inner { panels, tokens } = block.inner;
+                let mut isums = [[_mm512_setzero_si512(); GROUP]; R];
+                let parts = block.sums.len();
+                let each = U::SUMMED / parts;
+                for (part, sums) in block.sums.iter().enumerate() {
+                    let range = part * each..(part + 1) * each;
+                    let codes =
+                        $sum::<U, R>(panels.map(|panel| &panel[range.clone()]), &tokens[range.clone()]);
+                    for r in 0..R {
+                        for t in 0..GROUP {
+                            let offset = _mm512_set1_epi32(U::OFFSET * sums[t]);
+                            let sum = _mm512_sub_epi32(codes[r][t], offset);
+                            isums[r][t] = if U::EXTRA == Extra::SubScales {
+                                let sub_scale = load16(&block.factors[r].sub_scales[part]);
+                                _mm512_add_epi32(isums[r][t], _mm512_mullo_epi32(sum, sub_scale))
+                            } else {
+                                sum
+                            };
+                        }
+                    }
+                }
+                for r in 0..R {
+                    scale::<U>(isums[r], block.factors[r], block.scales, block.mins, &mut y[r]);
+                }
+            }
+
+            macro_rules! rows {
+                ($function:ident, $unit:ident, $orders:expr) => {
+                    #[target_feature(enable = $features)]
+                    pub(in super::super) fn $function(
+                        w: &[u8],
+                        row_bytes: usize,
+                        x: &Batch,
+                        out: &mut [i32],
+                    ) {
+                        panel::gemm_rows::<panel::$unit, L, $rows>(
+                            $orders,
+                            w,
+                            row_bytes,
+                            x,
+                            out,
+                            |inner, sums| add::<panel::$unit, $rows>(inner, sums),
+                        );
+                    }
+                };
+            }
+
+            macro_rules! blocks {
+                ($function:ident, $unit:ident) => {
+                    #[target_feature(enable = $features)]
+                    pub(in super::super) fn $function(w: &[u8], x: &Batch, out: &mut [f32]) {
+                        panel::gemm_blocks::<panel::$unit, L, $blocks>(w, x, out, |block, y| {
+                            step::<panel::$unit, $blocks>(block, y)
+                        });
+                    }
+                };
+            }
+
+            rows!(i2s_i8, I2s, &[Order::I2S, Order::I2S64]);
+            rows!(pm2_i8, Pm2, &[Order::Linear256]);
+            rows!(t5_i8, T5, &[Order::T5]);
+            blocks!(bitnet32_i8, BitNet32);
+            blocks!(tq1_0_q8_k, Tq1_0);
+            blocks!(tq2_0_q8_k, Tq2_0);
+            blocks!(q2_0_q8_0, Q2_0);
+            blocks!(q8_0_q8_0, Q8_0);
+            blocks!(q4_0_q8_0, Q4_0);
+            blocks!(q4_1_q8_1, Q4_1);
+            blocks!(q6_k_q8_k, Q6K);
+        }
+    };
+}
+
+gemm!(vnni, "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni", sum_vnni, 3, 2);
+gemm!(bw, "avx512f,avx512bw,avx512vl,avx512dq", sum_bw, 2, 1);

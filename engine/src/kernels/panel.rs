@@ -1,0 +1,607 @@
+//! GEMM over packed codes: weights are unpacked once into panels and meet every token of a batch.
+//!
+//! ```text
+//! panel:   [step][lane] of four codes;   lane = row,   step = four slots of the activations' order
+//! group:   [step][token] of four activations, eight tokens
+//! product: every lane of a register is a row; a step's four activations of one token are broadcast to all of them
+//! ```
+//!
+//! What is here is portable and generic over a weight format ([`Unit`]) and over the number of lanes; it is compiled into
+//! every instruction set's `gemm.rs`, which adds the inner product and the scaling. Blocks of rows and steps are chosen so
+//! that a panel and a group stay in the first-level cache.
+
+use super::acts::{Batch, GROUP, Group, Order};
+use crate::quant::{bitnet32, q2_0, q4_0, q4_1, q6_k, q8_0, qk256, t5, tq1_0, tq2_0};
+use half::f16;
+
+/// Four codes of each of `L` rows.
+pub(super) type Step<const L: usize> = [[u8; 4]; L];
+/// Four activations of each token of a group.
+pub(super) type Tokens = [[i8; 4]; GROUP];
+/// One value for each row and token.
+pub(super) type Tile<T, const L: usize> = [[T; L]; GROUP];
+
+/// What a block's scaling needs besides its scale.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Extra {
+    /// `y = fma(d_w · d_a, isum, y)`.
+    None,
+    /// `y = fma(d_w, isum, y)`: the activations have one factor for the row.
+    RowFactor,
+    /// And then `y = fma(m_w, s_a, y)`.
+    Min,
+    /// `isum` is a sum of sub-scale · sub-sum, sixteen of them.
+    SubScales,
+}
+
+/// A weight format as a panel is filled from it.
+pub(super) trait Unit {
+    /// Order of the activations.
+    const ORDER: Order;
+    /// Bytes of a unit: one of the order, or several.
+    const BYTES: usize;
+    /// Steps in it.
+    const STEPS: usize;
+    /// Steps that one scale belongs to; for rows without scales, those of a unit.
+    const SUMMED: usize;
+    /// `value = code − OFFSET`.
+    const OFFSET: i32;
+    /// Largest code, also of damaged data.
+    const MAX: i32;
+    /// How a block is scaled.
+    const EXTRA: Extra = Extra::None;
+
+    /// Writes the codes of one unit of `L` rows: `STEPS` steps.
+    fn unpack<const L: usize>(rows: [&[u8]; L], out: &mut [Step<L>]);
+
+    /// Scale of a unit.
+    fn scale(_unit: &[u8]) -> f32 {
+        1.0
+    }
+
+    /// Minimum of a unit ([`Extra::Min`]).
+    fn min(_unit: &[u8]) -> f32 {
+        0.0
+    }
+
+    /// Sub-scale `i` of a unit ([`Extra::SubScales`]).
+    fn sub_scale(_unit: &[u8], _i: usize) -> i32 {
+        1
+    }
+}
+
+/// Bytes `4 i ..` of every row.
+#[inline(always)]
+fn word<const L: usize>(rows: &[&[u8]; L], at: usize) -> [u32; L] {
+    let mut words = [0; L];
+    for l in 0..L {
+        words[l] = u32::from_le_bytes([rows[l][at], rows[l][at + 1], rows[l][at + 2], rows[l][at + 3]]);
+    }
+    words
+}
+
+/// `(word >> shift) & mask` in every lane.
+#[inline(always)]
+fn field<const L: usize>(words: &[u32; L], shift: u32, mask: u32, out: &mut Step<L>) {
+    for l in 0..L {
+        out[l] = ((words[l] >> shift) & mask).to_le_bytes();
+    }
+}
+
+const TWO_BITS: u32 = 0x0303_0303;
+const FOUR_BITS: u32 = 0x0f0f_0f0f;
+
+/// The four fields of `WORDS` words; field `f` of word `i` is step `WORDS · f + i`.
+#[inline(always)]
+fn two_bits<const L: usize, const WORDS: usize>(rows: &[&[u8]; L], at: usize, out: &mut [Step<L>]) {
+    for i in 0..WORDS {
+        let words = word(rows, at + 4 * i);
+        for f in 0..4 {
+            field(&words, 2 * f as u32, TWO_BITS, &mut out[WORDS * f + i]);
+        }
+    }
+}
+
+/// The five trits of `WORDS` words; trit `k` of word `i` is step `WORDS · k + i`: `t = (3 q) >> 8`, `q = 3 q mod 256`.
+#[inline(always)]
+fn trits<const L: usize, const WORDS: usize>(rows: &[&[u8]; L], out: &mut [Step<L>]) {
+    for i in 0..WORDS {
+        let mut q = word(rows, 4 * i).map(u32::to_le_bytes);
+        for k in 0..5 {
+            for l in 0..L {
+                for b in 0..4 {
+                    // t = 1 from 86 on and 2 from 171 on: 3 · 86 = 258, 3 · 171 = 513.
+                    out[WORDS * k + i][l][b] = u8::from(q[l][b] >= 86) + u8::from(q[l][b] >= 171);
+                    q[l][b] = q[l][b].wrapping_mul(3);
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn f16_at(bytes: &[u8], at: usize) -> f32 {
+    f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32_const()
+}
+
+/// I2_S in both bit orders, and QK256.
+pub(super) struct I2s;
+impl Unit for I2s {
+    const ORDER: Order = Order::I2S;
+    const BYTES: usize = qk256::TILE_BYTES;
+    const STEPS: usize = 64;
+    const SUMMED: usize = 64;
+    const OFFSET: i32 = 1;
+    const MAX: i32 = 3;
+
+    #[inline(always)]
+    fn unpack<const L: usize>(rows: [&[u8]; L], out: &mut [Step<L>]) {
+        two_bits::<L, 16>(&rows, 0, out);
+    }
+}
+
+/// linear-pm2: codes 0, 1, 2, 3 become 0, 1, 3, 4.
+pub(super) struct Pm2;
+impl Unit for Pm2 {
+    const ORDER: Order = Order::Linear256;
+    const BYTES: usize = qk256::TILE_BYTES;
+    const STEPS: usize = 64;
+    const SUMMED: usize = 64;
+    const OFFSET: i32 = 2;
+    const MAX: i32 = 4;
+
+    #[inline(always)]
+    fn unpack<const L: usize>(rows: [&[u8]; L], out: &mut [Step<L>]) {
+        two_bits::<L, 16>(&rows, 0, out);
+        for codes in out[..64].iter_mut().flatten().flatten() {
+            *codes += *codes >> 1;
+        }
+    }
+}
+
+/// T5.
+pub(super) struct T5;
+impl Unit for T5 {
+    const ORDER: Order = Order::T5;
+    const BYTES: usize = t5::BLOCK_BYTES;
+    const STEPS: usize = 80;
+    const SUMMED: usize = 80;
+    const OFFSET: i32 = 1;
+    const MAX: i32 = 2;
+
+    #[inline(always)]
+    fn unpack<const L: usize>(rows: [&[u8]; L], out: &mut [Step<L>]) {
+        trits::<L, 16>(&rows, out);
+    }
+}
+
+/// TQ1_0.
+pub(super) struct Tq1_0;
+impl Unit for Tq1_0 {
+    const ORDER: Order = Order::Tq1_0;
+    const BYTES: usize = tq1_0::BLOCK_BYTES;
+    const STEPS: usize = 65;
+    const SUMMED: usize = 65;
+    const OFFSET: i32 = 1;
+    const MAX: i32 = 2;
+
+    #[inline(always)]
+    fn unpack<const L: usize>(rows: [&[u8]; L], out: &mut [Step<L>]) {
+        trits::<L, 13>(&rows, out);
+    }
+
+    #[inline(always)]
+    fn scale(unit: &[u8]) -> f32 {
+        f16_at(unit, 52)
+    }
+}
+
+/// TQ2_0.
+pub(super) struct Tq2_0;
+impl Unit for Tq2_0 {
+    const ORDER: Order = Order::Tq2_0;
+    const BYTES: usize = tq2_0::BLOCK_BYTES;
+    const STEPS: usize = 64;
+    const SUMMED: usize = 64;
+    const OFFSET: i32 = 1;
+    const MAX: i32 = 3;
+
+    #[inline(always)]
+    fn unpack<const L: usize>(rows: [&[u8]; L], out: &mut [Step<L>]) {
+        two_bits::<L, 16>(&rows, 0, out);
+    }
+
+    #[inline(always)]
+    fn scale(unit: &[u8]) -> f32 {
+        f16_at(unit, 64)
+    }
+}
+
+/// BitNet32-F16.
+pub(super) struct BitNet32;
+impl Unit for BitNet32 {
+    const ORDER: Order = Order::Linear32;
+    const BYTES: usize = bitnet32::BLOCK_BYTES;
+    const STEPS: usize = 8;
+    const SUMMED: usize = 8;
+    const OFFSET: i32 = 2;
+    const MAX: i32 = 3;
+    const EXTRA: Extra = Extra::RowFactor;
+
+    #[inline(always)]
+    fn unpack<const L: usize>(rows: [&[u8]; L], out: &mut [Step<L>]) {
+        two_bits::<L, 2>(&rows, 0, out);
+    }
+
+    #[inline(always)]
+    fn scale(unit: &[u8]) -> f32 {
+        f16_at(unit, 8)
+    }
+}
+
+/// Q2_0: a block is two units of the order, which share a scale.
+pub(super) struct Q2_0;
+impl Unit for Q2_0 {
+    const ORDER: Order = Order::Linear32;
+    const BYTES: usize = q2_0::BLOCK_BYTES;
+    const STEPS: usize = 16;
+    const SUMMED: usize = 8;
+    const OFFSET: i32 = 1;
+    const MAX: i32 = 3;
+
+    #[inline(always)]
+    fn unpack<const L: usize>(rows: [&[u8]; L], out: &mut [Step<L>]) {
+        two_bits::<L, 2>(&rows, 2, &mut out[..8]);
+        two_bits::<L, 2>(&rows, 10, &mut out[8..]);
+    }
+
+    #[inline(always)]
+    fn scale(unit: &[u8]) -> f32 {
+        f16_at(unit, 0)
+    }
+}
+
+/// Q8_0: value + 128, which is the value with its sign bit turned.
+pub(super) struct Q8_0;
+impl Unit for Q8_0 {
+    const ORDER: Order = Order::Natural32;
+    const BYTES: usize = q8_0::BLOCK_BYTES;
+    const STEPS: usize = 8;
+    const SUMMED: usize = 8;
+    const OFFSET: i32 = 128;
+    const MAX: i32 = 255;
+
+    #[inline(always)]
+    fn unpack<const L: usize>(rows: [&[u8]; L], out: &mut [Step<L>]) {
+        for i in 0..8 {
+            let words = word(&rows, 2 + 4 * i).map(|word| word ^ 0x8080_8080);
+            field(&words, 0, u32::MAX, &mut out[i]);
+        }
+    }
+
+    #[inline(always)]
+    fn scale(unit: &[u8]) -> f32 {
+        f16_at(unit, 0)
+    }
+}
+
+/// Low and high nibbles of 16 bytes.
+#[inline(always)]
+fn nibbles<const L: usize>(rows: &[&[u8]; L], at: usize, out: &mut [Step<L>]) {
+    for i in 0..4 {
+        let words = word(rows, at + 4 * i);
+        field(&words, 0, FOUR_BITS, &mut out[i]);
+        field(&words, 4, FOUR_BITS, &mut out[4 + i]);
+    }
+}
+
+/// Q4_0.
+pub(super) struct Q4_0;
+impl Unit for Q4_0 {
+    const ORDER: Order = Order::Natural32;
+    const BYTES: usize = q4_0::BLOCK_BYTES;
+    const STEPS: usize = 8;
+    const SUMMED: usize = 8;
+    const OFFSET: i32 = 8;
+    const MAX: i32 = 15;
+
+    #[inline(always)]
+    fn unpack<const L: usize>(rows: [&[u8]; L], out: &mut [Step<L>]) {
+        nibbles(&rows, 2, out);
+    }
+
+    #[inline(always)]
+    fn scale(unit: &[u8]) -> f32 {
+        f16_at(unit, 0)
+    }
+}
+
+/// Q4_1.
+pub(super) struct Q4_1;
+impl Unit for Q4_1 {
+    const ORDER: Order = Order::Natural32;
+    const BYTES: usize = q4_1::BLOCK_BYTES;
+    const STEPS: usize = 8;
+    const SUMMED: usize = 8;
+    const OFFSET: i32 = 0;
+    const MAX: i32 = 15;
+    const EXTRA: Extra = Extra::Min;
+
+    #[inline(always)]
+    fn unpack<const L: usize>(rows: [&[u8]; L], out: &mut [Step<L>]) {
+        nibbles(&rows, 4, out);
+    }
+
+    #[inline(always)]
+    fn scale(unit: &[u8]) -> f32 {
+        f16_at(unit, 0)
+    }
+
+    #[inline(always)]
+    fn min(unit: &[u8]) -> f32 {
+        f16_at(unit, 2)
+    }
+}
+
+/// Q6_K: low nibbles in `ql` (128 bytes), two high bits in `qh` (64), sub-scales (16), scale.
+pub(super) struct Q6K;
+impl Unit for Q6K {
+    const ORDER: Order = Order::Natural256;
+    const BYTES: usize = q6_k::BLOCK_BYTES;
+    const STEPS: usize = 64;
+    const SUMMED: usize = 64;
+    const OFFSET: i32 = 32;
+    const MAX: i32 = 63;
+    const EXTRA: Extra = Extra::SubScales;
+
+    #[inline(always)]
+    fn unpack<const L: usize>(rows: [&[u8]; L], out: &mut [Step<L>]) {
+        for half in 0..2 {
+            for i in 0..8 {
+                let high = word(&rows, 128 + 32 * half + 4 * i);
+                for part in 0..4 {
+                    let low = word(&rows, 64 * half + 32 * (part % 2) + 4 * i);
+                    let mut codes = [0; L];
+                    for l in 0..L {
+                        let low = low[l] >> (4 * (part / 2)) & FOUR_BITS;
+                        codes[l] = low | (high[l] >> (2 * part) & TWO_BITS) << 4;
+                    }
+                    field(&codes, 0, u32::MAX, &mut out[32 * half + 8 * part + i]);
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn scale(unit: &[u8]) -> f32 {
+        f16_at(unit, 208)
+    }
+
+    #[inline(always)]
+    fn sub_scale(unit: &[u8], i: usize) -> i32 {
+        i32::from(unit[192 + i].cast_signed())
+    }
+}
+
+/// Steps of a panel at most: with 32 to 48 rows it is about as large as a first-level cache.
+const PANEL_STEPS: usize = 192;
+
+/// The rows of a GEMM as panels are filled from them.
+#[derive(Clone, Copy)]
+pub(super) struct Rows<'a> {
+    w: &'a [u8],
+    row_bytes: usize,
+    rows: usize,
+}
+
+impl<'a> Rows<'a> {
+    pub(super) fn new(w: &'a [u8], row_bytes: usize, rows: usize) -> Rows<'a> {
+        super::assert_rows(w, row_bytes, rows);
+        Rows { w, row_bytes, rows }
+    }
+
+    /// Unit `u` of row `r`; beyond the last row it is the last row's again.
+    #[inline(always)]
+    fn unit<U: Unit>(&self, r: usize, u: usize) -> &'a [u8] {
+        let row = &self.w[r.min(self.rows - 1) * self.row_bytes..][..self.row_bytes];
+        &row[u * U::BYTES..row.len().min((u + 1) * U::BYTES)]
+    }
+}
+
+/// The codes of `L` rows over some units.
+#[inline(always)]
+fn fill<U: Unit, const L: usize>(
+    rows: Rows<'_>,
+    first: usize,
+    units: std::ops::Range<usize>,
+    out: &mut [Step<L>],
+) {
+    for (u, out) in units.zip(out.chunks_exact_mut(U::STEPS)) {
+        let unit: [&[u8]; L] = std::array::from_fn(|l| rows.unit::<U>(first + l, u));
+        if unit[0].len() == U::BYTES {
+            U::unpack(unit.map(|unit| &unit[..U::BYTES]), out);
+        } else {
+            // Half a tile: the other half meets activations that are 0.
+            let padded = unit.map(|unit| {
+                let mut whole = [0; 64];
+                whole[..unit.len()].copy_from_slice(unit);
+                whole
+            });
+            U::unpack(std::array::from_fn(|l| &padded[l][..U::BYTES]), out);
+        }
+    }
+}
+
+/// What a GEMM's inner product is given: `R` panels of the same steps, one group's activations.
+pub(super) struct Inner<'a, const L: usize, const R: usize> {
+    /// Codes of `L` rows each.
+    pub(super) panels: [&'a [Step<L>]; R],
+    /// As many steps.
+    pub(super) tokens: &'a [Tokens],
+}
+
+/// `out[t][r] = Σ value · q`, exact: rows without scales. `add` adds the products of codes to a tile of sums.
+#[inline(always)]
+pub(super) fn gemm_rows<U: Unit, const L: usize, const R: usize>(
+    orders: &[Order],
+    w: &[u8],
+    row_bytes: usize,
+    x: &Batch,
+    out: &mut [i32],
+    add: impl Fn(Inner<'_, L, R>, &mut [Tile<i32, L>; R]),
+) {
+    let rows = out.len() / x.tokens();
+    assert_eq!(rows * x.tokens(), out.len(), "outputs are not whole rows for {} tokens", x.tokens());
+    x.rows()[0].assert_fits(orders, U::BYTES, w, row_bytes, rows);
+    let (units, all) = (row_bytes.div_ceil(U::BYTES), Rows::new(w, row_bytes, rows));
+    let units_at_once = (PANEL_STEPS / U::STEPS).max(1);
+    let mut panels = vec![[[0; 4]; L]; R * units_at_once * U::STEPS];
+    let mut sums = vec![[[[0; L]; GROUP]; R]; x.tokens().div_ceil(GROUP)];
+    for first in (0..rows).step_by(R * L) {
+        sums.fill([[[0; L]; GROUP]; R]);
+        for unit in (0..units).step_by(units_at_once) {
+            let units = unit..units.min(unit + units_at_once);
+            let (from, steps) = (unit * U::STEPS, units.len() * U::STEPS);
+            for (r, panel) in panels.chunks_exact_mut(units_at_once * U::STEPS).enumerate() {
+                fill::<U, L>(all, first + r * L, units.clone(), panel);
+            }
+            let panel = |r: usize| &panels[r * units_at_once * U::STEPS..][..steps];
+            for (group, sums) in x.groups().zip(&mut sums) {
+                let tokens = &group.slots[from..from + steps];
+                add(Inner { panels: std::array::from_fn(panel), tokens }, sums);
+            }
+        }
+        for (group, sums) in x.groups().zip(&sums) {
+            let less = group.sums[0].map(|sum| U::OFFSET * sum);
+            scatter(group, rows, first, out, |r, t, l| sums[r][t][l] - less[t], R * L, L);
+        }
+    }
+}
+
+/// Writes one group's values of up to `count` rows from `first` on.
+#[inline(always)]
+fn scatter<T>(
+    group: Group<'_>,
+    rows: usize,
+    first: usize,
+    out: &mut [T],
+    value: impl Fn(usize, usize, usize) -> T,
+    count: usize,
+    lanes: usize,
+) {
+    for t in 0..group.tokens {
+        let out = &mut out[(group.first + t) * rows..][..rows];
+        for (i, out) in out.iter_mut().skip(first).take(count).enumerate() {
+            *out = value(i / lanes, t, i % lanes);
+        }
+    }
+}
+
+/// Factors of `L` rows for one block: what scaling needs besides the sums.
+#[derive(Clone, Copy)]
+pub(super) struct Factors<const L: usize> {
+    /// `d_w`.
+    pub(super) scales: [f32; L],
+    /// `m_w` ([`Extra::Min`]).
+    pub(super) mins: [f32; L],
+    /// Sub-scales ([`Extra::SubScales`]).
+    pub(super) sub_scales: [[i32; L]; 16],
+}
+
+/// One block of `R · L` rows with one group of tokens.
+pub(super) struct Block<'a, const L: usize, const R: usize> {
+    /// Codes and activations of the block.
+    pub(super) inner: Inner<'a, L, R>,
+    /// Factors of the rows.
+    pub(super) factors: [&'a Factors<L>; R],
+    /// `Σ q` of the block, or of each of its sixteen parts.
+    pub(super) sums: &'a [[i32; GROUP]],
+    /// `d_a`.
+    pub(super) scales: &'a [f32; GROUP],
+    /// `s_a`.
+    pub(super) mins: &'a [f32; GROUP],
+}
+
+/// `out[t][r]` = the fold of blocks in rising order from +0.0: `step` takes one block on.
+#[inline(always)]
+pub(super) fn gemm_blocks<U: Unit, const L: usize, const R: usize>(
+    w: &[u8],
+    x: &Batch,
+    out: &mut [f32],
+    step: impl Fn(Block<'_, L, R>, &mut [Tile<f32, L>; R]),
+) {
+    const ONES: [f32; GROUP] = [1.0; GROUP];
+    let rows = out.len() / x.tokens();
+    assert_eq!(rows * x.tokens(), out.len(), "outputs are not whole rows for {} tokens", x.tokens());
+    let per_unit = U::STEPS / U::SUMMED;
+    let block = U::ORDER.elements() * per_unit;
+    let row_bytes = x.rows()[0].assert_blocks(U::ORDER, block, U::BYTES, w, rows);
+    let (units, all) = (row_bytes / U::BYTES, Rows::new(w, row_bytes, rows));
+    let units_at_once = (PANEL_STEPS / U::STEPS).max(1);
+    let mut panels = vec![[[0; 4]; L]; R * units_at_once * U::STEPS];
+    let none = Factors { scales: [0.0; L], mins: [0.0; L], sub_scales: [[0; L]; 16] };
+    let mut factors = vec![none; R * units_at_once];
+    let mut ys = vec![[[[0.0; L]; GROUP]; R]; x.tokens().div_ceil(GROUP)];
+    let parts = block / per_unit / U::ORDER.summed().unwrap_or(block);
+    for first in (0..rows).step_by(R * L) {
+        ys.fill([[[0.0; L]; GROUP]; R]);
+        for unit in (0..units).step_by(units_at_once) {
+            let range = unit..units.min(unit + units_at_once);
+            for r in 0..R {
+                let panel = &mut panels[r * units_at_once * U::STEPS..][..range.len() * U::STEPS];
+                fill::<U, L>(all, first + r * L, range.clone(), panel);
+                for (u, factors) in range.clone().zip(&mut factors[r * units_at_once..]) {
+                    fill_factors::<U, L>(all, first + r * L, u, factors);
+                }
+            }
+            for (group, y) in x.groups().zip(&mut ys) {
+                for (b, sub) in
+                    range.clone().flat_map(|u| (0..per_unit).map(move |sub| (u * per_unit + sub, sub)))
+                {
+                    let at = (b / per_unit - unit) * U::STEPS + sub * U::SUMMED;
+                    let panel = |r: usize| &panels[r * units_at_once * U::STEPS + at..][..U::SUMMED];
+                    let row_factor = U::EXTRA == Extra::RowFactor;
+                    step(
+                        Block {
+                            inner: Inner {
+                                panels: std::array::from_fn(panel),
+                                tokens: &group.slots[b * U::SUMMED..][..U::SUMMED],
+                            },
+                            factors: std::array::from_fn(|r| {
+                                &factors[r * units_at_once + b / per_unit - unit]
+                            }),
+                            sums: &group.sums[b * parts..][..parts],
+                            scales: if row_factor { &ONES } else { &group.scales[b] },
+                            mins: if U::EXTRA == Extra::Min { &group.mins[b] } else { &ONES },
+                        },
+                        y,
+                    );
+                }
+            }
+        }
+        for (group, y) in x.groups().zip(&ys) {
+            if U::EXTRA == Extra::RowFactor {
+                let s = group.scales[0];
+                scatter(group, rows, first, out, |r, t, l| y[r][t][l] / s[t], R * L, L);
+            } else {
+                scatter(group, rows, first, out, |r, t, l| y[r][t][l], R * L, L);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn fill_factors<U: Unit, const L: usize>(rows: Rows<'_>, first: usize, u: usize, out: &mut Factors<L>) {
+    for l in 0..L {
+        let unit = rows.unit::<U>(first + l, u);
+        out.scales[l] = U::scale(unit);
+        if U::EXTRA == Extra::Min {
+            out.mins[l] = U::min(unit);
+        }
+        if U::EXTRA == Extra::SubScales {
+            for i in 0..16 {
+                out.sub_scales[i][l] = U::sub_scale(unit, i);
+            }
+        }
+    }
+}
