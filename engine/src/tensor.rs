@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result, shown};
 use crate::gguf::{GgmlType, Gguf, TensorInfo};
-use crate::quant::{Format, Ternary, dense, f32_at, i2s};
+use crate::quant::{Format, Scale, Ternary, f32_at, i2s};
 use sha2::{Digest, Sha256};
 
 /// A weight matrix `(rows, cols)` in its encoded bytes, borrowed from a mapped file.
@@ -26,6 +26,34 @@ pub const TENSORS_ONLY: &str = "assay-tensors";
 /// Metadata key that names the layout of I8 tensors that GGUF has no type for.
 pub const LAYOUT_KEY: &str = "assay.layout";
 
+/// The GGUF types of the formats that have one. 36 is read in another packing when the caller says so.
+const TYPES: [(Format, GgmlType); 11] = [
+    (Format::F32, GgmlType::F32),
+    (Format::F16, GgmlType::F16),
+    (Format::Bf16, GgmlType::BF16),
+    (Format::I2S, GgmlType::I2_S),
+    (Format::Tq1_0, GgmlType::TQ1_0),
+    (Format::Tq2_0, GgmlType::TQ2_0),
+    (Format::Q2_0, GgmlType::Q2_0),
+    (Format::Q8_0, GgmlType::Q8_0),
+    (Format::Q4_0, GgmlType::Q4_0),
+    (Format::Q4_1, GgmlType::Q4_1),
+    (Format::Q6K, GgmlType::Q6_K),
+];
+
+/// The formats that travel as I8 bytes, named by [`LAYOUT_KEY`].
+const LAYOUTS: [Format; 5] = [Format::Qk256, Format::T5, Format::BitNet32, Format::I2S64, Format::LinearPm2];
+
+/// The GGUF type of a format; `None` for one that travels as I8 bytes.
+pub fn type_of(format: Format) -> Option<GgmlType> {
+    TYPES.iter().find(|(known, _)| *known == format).map(|(_, kind)| *kind)
+}
+
+/// The value of [`LAYOUT_KEY`] for a format: its name in lower case.
+pub fn layout_name(format: Format) -> String {
+    format.name().to_lowercase()
+}
+
 /// Metadata key of the logical shape, `[cols, rows]`, of such a tensor.
 pub fn shape_key(tensor: &str) -> String {
     format!("assay.shape.{tensor}")
@@ -41,20 +69,16 @@ impl<'a> Matrix<'a> {
         // The directory's sizes have been checked against the file, so they fit.
         let (rows, cols) = (tensor.rows() as usize, tensor.cols() as usize);
         let (format, rows, cols) = match tensor.kind {
-            GgmlType::F32 => (Format::F32, rows, cols),
-            GgmlType::F16 => (Format::F16, rows, cols),
-            GgmlType::I2_S => (Format::I2S, rows, cols),
+            GgmlType::I2_S => (gguf.i2s_packing().format(), rows, cols),
             GgmlType::I8 if gguf.get(LAYOUT_KEY).is_some() => laid_out(gguf, tensor)?,
-            other => {
-                return Err(Error::Shape {
-                    name: format!("tensor '{}'", shown(tensor.name)),
-                    problem: "its type is not supported here; convert the file".to_owned(),
-                    expected: "F32, F16, I2_S, or I8 with 'assay.layout'".to_owned(),
-                    got: other.name().to_owned(),
-                });
-            }
+            kind => (of_type(tensor, kind)?, rows, cols),
         };
-        let matrix = Matrix { name: tensor.name, format, rows, cols, bytes: gguf.data(tensor) };
+        let mut bytes = gguf.data(tensor);
+        if tensor.kind == GgmlType::I2_S && format == Format::LinearPm2 {
+            // The type's size has room for a scale that this reading does not use.
+            bytes = &bytes[..bytes.len() - i2s::TAIL_BYTES];
+        }
+        let matrix = Matrix { name: tensor.name, format, rows, cols, bytes };
         let expected = format.bytes(rows, cols).map_err(|e| e.in_tensor(&shown(tensor.name)))?;
         if expected != matrix.bytes.len() {
             return Err(Error::Shape {
@@ -88,22 +112,17 @@ impl<'a> Matrix<'a> {
         &self.bytes[first * self.row_bytes()..(first + count) * self.row_bytes()]
     }
 
-    /// The one f32 scale of an I2_S or QK256 matrix; 1 for other formats.
+    /// The one f32 scale of a matrix that has it after its codes (I2_S, QK256, T5); 1 for other formats.
     pub fn scale(&self) -> f32 {
-        match self.format {
-            Format::I2S => f32_at(self.bytes, self.bytes.len() - i2s::TAIL_BYTES),
-            Format::Qk256 => f32_at(self.bytes, self.bytes.len() - 4),
-            Format::F32 | Format::F16 | Format::BitNet32 => 1.0,
+        match self.format.info() {
+            info if info.scale == Scale::Matrix => f32_at(self.bytes, self.bytes.len() - info.tail_bytes),
+            _ => 1.0,
         }
     }
 
     /// Widens a dense matrix to f32; `None` for ternary formats.
     pub fn dense(&self) -> Option<Vec<f32>> {
-        match self.format {
-            Format::F32 => Some(dense::f32_from_bytes(self.bytes)),
-            Format::F16 => Some(dense::f32_from_f16_bytes(self.bytes)),
-            Format::I2S | Format::Qk256 | Format::BitNet32 => None,
-        }
+        self.format.widen(self.bytes)
     }
 
     /// Decodes a ternary matrix; `None` for dense ones and for blocks without a common scale. The matrix must have been
@@ -118,21 +137,29 @@ impl<'a> Matrix<'a> {
     }
 }
 
+/// The format of a GGUF type that says it all.
+fn of_type(tensor: &TensorInfo<'_>, kind: GgmlType) -> Result<Format> {
+    let own = TYPES.iter().find(|(_, known)| *known == kind);
+    own.map(|(format, _)| *format).ok_or_else(|| Error::Shape {
+        name: format!("tensor '{}'", shown(tensor.name)),
+        problem: "its type is not supported here; convert the file".to_owned(),
+        expected: format!("{}, or I8 with 'assay.layout'", TYPES.map(|(_, kind)| kind.name()).join(", ")),
+        got: kind.name().to_owned(),
+    })
+}
+
 /// Format and shape of an I8 tensor in a file that has `assay.layout`.
 fn laid_out(gguf: &Gguf<'_>, tensor: &TensorInfo<'_>) -> Result<(Format, usize, usize)> {
     let layout = gguf.str(LAYOUT_KEY)?;
-    let format = match layout {
-        "qk256" => Format::Qk256,
-        "bitnet32-f16" => Format::BitNet32,
-        other => {
-            return Err(Error::Metadata {
-                key: LAYOUT_KEY.to_owned(),
-                problem: "unknown layout",
-                expected: "qk256 or bitnet32-f16".to_owned(),
-                got: shown(other),
-            });
+    let format = LAYOUTS.into_iter().find(|format| layout_name(*format) == layout).ok_or_else(|| {
+        let names: Vec<String> = LAYOUTS.map(layout_name).into();
+        Error::Metadata {
+            key: LAYOUT_KEY.to_owned(),
+            problem: "unknown layout",
+            expected: format!("one of {}", names.join(", ")),
+            got: shown(layout),
         }
-    };
+    })?;
     let key = shape_key(tensor.name);
     let shape: Vec<u64> = gguf.array(&key)?.items().into_iter().flatten().collect();
     let sides: Vec<usize> = shape.iter().filter_map(|&n| usize::try_from(n).ok()).collect();

@@ -61,6 +61,8 @@ mod types;
 mod value;
 mod write;
 
+use crate::quant::i2s::Packing;
+
 pub use owned::{OwnedArray, OwnedValue};
 pub use read::Gguf;
 pub use types::{Dims, GgmlType, Support, TensorInfo, TypeInfo, ValueType};
@@ -93,3 +95,15 @@ pub const MAX_ARRAY_DEPTH: u32 = 4;
 
 /// The metadata key that sets the alignment.
 pub const ALIGNMENT_KEY: &str = "general.alignment";
+
+impl Gguf<'_> {
+    /// Reads tensors of type 36 as `packing` from here on: the file does not tell how they are packed.
+    pub fn read_i2s_as(&mut self, packing: Packing) {
+        self.packing = packing;
+    }
+
+    /// How tensors of type 36 are read.
+    pub fn i2s_packing(&self) -> Packing {
+        self.packing
+    }
+}

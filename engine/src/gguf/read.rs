@@ -7,6 +7,7 @@ use super::{
     MAX_DIMS, MAX_KEY_BYTES, MAX_NAME_BYTES, MIN_ALIGNMENT, Support, TensorInfo, Value, ValueType, layout,
 };
 use crate::error::shown;
+use crate::quant::i2s::Packing;
 use crate::{Error, Result};
 
 /// Fewest bytes of a metadata entry: length and 1 byte of key, type, 1 byte of value.
@@ -20,6 +21,7 @@ const LEAST_INFO_BYTES: u64 = 8 + 1 + 4 + 8 + 4 + 8;
 pub struct Gguf<'a> {
     head: Head<'a>,
     data: &'a [u8],
+    pub(super) packing: Packing,
 }
 
 /// Everything before the tensor data. The writer parses its own head, so that both sides hold the same rules.
@@ -50,7 +52,7 @@ impl<'a> Gguf<'a> {
         let head = Head::parse(bytes)?;
         let data = bytes.get(head.data_start..).unwrap_or_default();
         layout::check(&head.tensors, head.alignment, data, wide(head.data_start))?;
-        Ok(Gguf { head, data })
+        Ok(Gguf { head, data, packing: Packing::default() })
     }
 
     /// Version of the format: 2 or 3. They differ only in that 3 may be big-endian, which is refused.

@@ -192,17 +192,17 @@ macro_rules! ggml_types {
 ggml_types! {
     F32     =  0:   1 elements,   4 +  0 bytes, Decoded;
     F16     =  1:   1 elements,   2 +  0 bytes, Decoded;
-    Q4_0    =  2:  32 elements,  18 +  0 bytes, Listed;
-    Q4_1    =  3:  32 elements,  20 +  0 bytes, Listed;
+    Q4_0    =  2:  32 elements,  18 +  0 bytes, Decoded;
+    Q4_1    =  3:  32 elements,  20 +  0 bytes, Decoded;
     Q5_0    =  6:  32 elements,  22 +  0 bytes, Listed;
     Q5_1    =  7:  32 elements,  24 +  0 bytes, Listed;
-    Q8_0    =  8:  32 elements,  34 +  0 bytes, Listed;
+    Q8_0    =  8:  32 elements,  34 +  0 bytes, Decoded;
     Q8_1    =  9:  32 elements,  36 +  0 bytes, Listed;
     Q2_K    = 10: 256 elements,  84 +  0 bytes, Listed;
     Q3_K    = 11: 256 elements, 110 +  0 bytes, Listed;
     Q4_K    = 12: 256 elements, 144 +  0 bytes, Listed;
     Q5_K    = 13: 256 elements, 176 +  0 bytes, Listed;
-    Q6_K    = 14: 256 elements, 210 +  0 bytes, Listed;
+    Q6_K    = 14: 256 elements, 210 +  0 bytes, Decoded;
     Q8_K    = 15: 256 elements, 292 +  0 bytes, Listed;
     IQ2_XXS = 16: 256 elements,  66 +  0 bytes, Listed;
     IQ2_XS  = 17: 256 elements,  74 +  0 bytes, Listed;
@@ -218,13 +218,13 @@ ggml_types! {
     I64     = 27:   1 elements,   8 +  0 bytes, Listed;
     F64     = 28:   1 elements,   8 +  0 bytes, Listed;
     IQ1_M   = 29: 256 elements,  56 +  0 bytes, Listed;
-    BF16    = 30:   1 elements,   2 +  0 bytes, Listed;
-    TQ1_0   = 34: 256 elements,  54 +  0 bytes, Listed;
-    TQ2_0   = 35: 256 elements,  66 +  0 bytes, Listed;
+    BF16    = 30:   1 elements,   2 +  0 bytes, Decoded;
+    TQ1_0   = 34: 256 elements,  54 +  0 bytes, Decoded;
+    TQ2_0   = 35: 256 elements,  66 +  0 bytes, Decoded;
     I2_S    = 36: 128 elements,  32 + 32 bytes, Decoded;
     NVFP4   = 40:  64 elements,  36 +  0 bytes, Listed;
     Q1_0    = 41: 128 elements,  18 +  0 bytes, Listed;
-    Q2_0    = 42:  64 elements,  18 +  0 bytes, Listed;
+    Q2_0    = 42:  64 elements,  18 +  0 bytes, Decoded;
 }
 
 /// What to do about a type that ggml itself has dropped.

@@ -86,7 +86,7 @@ fn prepare(kernels: &Kernels, place: Place, token: usize, format: Format, x: &[f
         return Err(place.error(token, "NaN or infinity", element));
     }
     match format {
-        Format::I2S | Format::Qk256 | Format::BitNet32 => {
+        Format::I2S | Format::Qk256 => {
             let mut q = vec![0; x.len()];
             let s = (kernels.quantise_i8)(x, &mut q);
             Ok(Acts::I8 { acts: TileActs::new(&q), s })
@@ -97,6 +97,8 @@ fn prepare(kernels: &Kernels, place: Place, token: usize, format: Format, x: &[f
             Ok(Acts::Float(rounded))
         }
         Format::F32 => Ok(Acts::Float(x.to_vec())),
+        // `weights.rs` has refused the model.
+        _ => Err(place.error(token, "no kernel reads this weight format yet", 0)),
     }
 }
 

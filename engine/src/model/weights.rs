@@ -116,10 +116,10 @@ impl<'a> Reader<'_, 'a> {
     /// `<name>.weight` of shape `(rows, cols)` and, if there is one, `<name>.scale`.
     fn linear(&mut self, name: &str, rows: usize, cols: usize) -> Result<Linear<'a>> {
         let w = self.matrix(&format!("{name}.weight"), rows, cols)?;
-        if w.format == Format::BitNet32 {
+        if !matches!(w.format, Format::F32 | Format::F16 | Format::I2S | Format::Qk256) {
             return Err(wrong_type(
                 w.name,
-                "F32, F16, I2_S or QK256: no kernel reads this layout yet",
+                "F32, F16, I2_S or QK256: no kernel reads this format yet",
                 w.format,
             ));
         }

@@ -8,12 +8,27 @@
 //! It has no GGUF type id and no other known producer: fixtures name it in their metadata.
 
 use super::Ternary;
+use super::blocks::{Blocks, f16_at};
 use half::f16;
 
 /// Elements in a block.
 pub const BLOCK: usize = 32;
 /// Bytes in a block: 8 of codes and the scale.
 pub const BLOCK_BYTES: usize = 10;
+
+pub(super) const BLOCKS: Blocks = Blocks { elements: BLOCK, bytes: BLOCK_BYTES, value_at, scale };
+
+/// Value of element `j` of a block, before the scale: −2 … +1.
+#[inline]
+pub fn value_at(block: &[u8], j: usize) -> i8 {
+    ((block[j / 4] >> (2 * (j % 4))) & 3).cast_signed() - 2
+}
+
+/// The block's scale, widened.
+#[inline]
+pub fn scale(block: &[u8]) -> f32 {
+    f16_at(block, 8)
+}
 
 /// Encodes `values` (−2 … +1; a multiple of 32 of them), every block with the scale `scale`.
 ///
@@ -42,27 +57,12 @@ fn code_of(value: i8) -> u8 {
 /// # Panics
 /// - if `bytes` is shorter than the shape needs.
 pub fn decode(bytes: &[u8], rows: usize, cols: usize) -> Option<Ternary> {
-    let mut values = Vec::with_capacity(rows * cols);
-    let mut scale = None;
-    for block in bytes[..rows * cols / BLOCK * BLOCK_BYTES].as_chunks::<BLOCK_BYTES>().0 {
-        let first = values.len();
-        values.extend((0..BLOCK).map(|j| ((block[j / 4] >> (2 * (j % 4))) & 3).cast_signed() - 2));
-        let d = f16::from_le_bytes([block[8], block[9]]).to_f32();
-        let all_zero = values[first..].iter().all(|&v| v == 0);
-        if !all_zero && *scale.get_or_insert(d) != d {
-            return None;
-        }
-    }
-    Some(Ternary { rows, cols, values, scale: scale.unwrap_or(0.0) })
+    BLOCKS.decode(bytes, rows, cols)
 }
 
 /// Says what is wrong with a payload of the right size: a scale that is NaN or infinite.
 pub(super) fn find_bad(bytes: &[u8], cols: usize) -> Option<String> {
-    let blocks = bytes.as_chunks::<BLOCK_BYTES>().0;
-    let bad = |block: &[u8; BLOCK_BYTES]| !f16::from_le_bytes([block[8], block[9]]).is_finite();
-    let block = blocks.iter().position(bad)?;
-    let (row, column) = (block * BLOCK / cols, block * BLOCK % cols);
-    Some(format!("block scale at row {row}, column {column} is NaN or infinite; the file is damaged"))
+    BLOCKS.find_bad_scale(bytes, cols)
 }
 
 #[cfg(test)]

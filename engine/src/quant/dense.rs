@@ -1,6 +1,6 @@
-//! Dense formats (F32, F16) and what all formats say about bad payloads.
+//! Dense formats without blocks (F32, F16, BF16) and what all formats say about bad payloads.
 
-use half::f16;
+use half::{bf16, f16};
 
 /// Widens little-endian F32 bytes.
 pub fn f32_from_bytes(bytes: &[u8]) -> Vec<f32> {
@@ -10,6 +10,11 @@ pub fn f32_from_bytes(bytes: &[u8]) -> Vec<f32> {
 /// Widens little-endian F16 bytes (exact).
 pub fn f32_from_f16_bytes(bytes: &[u8]) -> Vec<f32> {
     bytes.as_chunks::<2>().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect()
+}
+
+/// Widens little-endian BF16 bytes (exact).
+pub fn f32_from_bf16_bytes(bytes: &[u8]) -> Vec<f32> {
+    bytes.as_chunks::<2>().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()).collect()
 }
 
 /// Index of the first NaN or infinity: all exponent bits set.
@@ -24,6 +29,12 @@ pub(super) fn find_bad_f16(bytes: &[u8]) -> Option<usize> {
     bytes.as_chunks::<2>().0.iter().position(bad)
 }
 
+/// Index of the first NaN or infinity: all exponent bits set.
+pub(super) fn find_bad_bf16(bytes: &[u8]) -> Option<usize> {
+    let bad = |b: &[u8; 2]| u16::from_le_bytes(*b) & 0x7f80 == 0x7f80;
+    bytes.as_chunks::<2>().0.iter().position(bad)
+}
+
 pub(super) fn describe_bad(element: usize, cols: usize) -> String {
     let (row, column) = (element / cols, element % cols);
     format!("weight at row {row}, column {column} is NaN or infinite; the file is damaged")
@@ -33,6 +44,10 @@ pub(super) fn describe_code_3(row: usize, column: usize) -> String {
     format!(
         "code 3 at row {row}, column {column} is not ternary; the file is damaged or packed in another layout"
     )
+}
+
+pub(super) fn describe_padding(row: usize, column: usize) -> String {
+    format!("row {row}: padding at column {column} is not zero; write the file again")
 }
 
 pub(super) fn describe_bad_scale(scale: f32) -> Option<String> {

@@ -10,7 +10,7 @@
 //! GGUF has no type id for it: it is stored as a 1-D I8 tensor of its bytes, named by the metadata
 //! (`docs/formats.md`), never guessed from sizes.
 
-use super::{Ternary, f32_at, find_code_3, i2s};
+use super::{Ternary, blocks, f32_at, find_code_3, i2s};
 
 /// Weights in a tile.
 pub const TILE: usize = 256;
@@ -44,10 +44,9 @@ pub fn encode(values: &[i8], cols: usize, scale: f32) -> Vec<u8> {
 /// # Panics
 /// - if `bytes` is shorter than the shape needs.
 pub fn decode(bytes: &[u8], rows: usize, cols: usize) -> Ternary {
-    let row_bytes = row_bytes(cols);
-    let value = |r: usize, c: usize| i2s::value_at(&bytes[r * row_bytes + c / 128 * 32..], c % 128);
-    let values = (0..rows).flat_map(|r| (0..cols).map(move |c| value(r, c))).collect();
-    Ternary { rows, cols, values, scale: f32_at(bytes, rows * row_bytes) }
+    let value = |row: &[u8], c: usize| i2s::value_at(&row[c / 128 * 32..], c % 128);
+    let values = blocks::decode_rows(bytes, (rows, cols), row_bytes(cols), value);
+    Ternary { rows, cols, values, scale: f32_at(bytes, rows * row_bytes(cols)) }
 }
 
 /// Says what is wrong with a payload of the right size: code 3, padding that is not zero, or a bad scale.

@@ -5,7 +5,7 @@ use super::{Broken, Finding, Held, Options, Skipped, require};
 use crate::receipts::canonical;
 use crate::receipts::types::{ComputePath, ModelFacts, Shape, Statement, TensorFacts, operation};
 use assay_engine::model::arch::{ARCHITECTURES, Activation, Arch};
-use assay_engine::quant::Format;
+use assay_engine::quant::{Format, Scale};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What every layer has beside its linear layers.
@@ -83,12 +83,15 @@ fn misfit(tensor: &TensorFacts, arch: &Arch, shape: &Shape) -> Result<(bool, u12
     let Some(format) = format(&tensor.format) else {
         return Err(format!("has the unknown format {:?}", tensor.format));
     };
-    let fits = if role.dense { !format.info().ternary } else { format != Format::BitNet32 };
+    let fits = matches!(format, Format::F32 | Format::F16)
+        || (!role.dense && matches!(format, Format::I2S | Format::Qk256));
     if !fits {
         return Err(format!("is {}, which no kernel reads there", tensor.format));
     }
-    if format.info().ternary != tensor.decoded_sha256.is_some() {
-        let with = if format.info().ternary { "without" } else { "with" };
+    // Blocks that differ in scale have no such digest.
+    let (ternary, may_lack) = (format.info().ternary, format.info().scale == Scale::Block);
+    if ternary != tensor.decoded_sha256.is_some() && !(ternary && may_lack) {
+        let with = if ternary { "without" } else { "with" };
         return Err(format!("is {} {with} a digest of decoded values", tensor.format));
     }
     let size = usize::try_from(rows).ok().zip(usize::try_from(cols).ok());
