@@ -93,3 +93,39 @@ pub(super) fn decode_rows(
     }
     values
 }
+
+/// The scale of each block as ggml's quantisers write it: 0 for a block of zeros. In a matrix of nothing else, `scale`.
+pub(super) fn ggml_scales(values: &[i8], scale: f16) -> impl Fn(&[i8]) -> f16 {
+    let of_zeros = if values.iter().all(|&value| value == 0) { scale } else { f16::ZERO };
+    move |block| if block.iter().all(|&value| value == 0) { of_zeros } else { scale }
+}
+
+/// Encodes whole blocks of floats, one after the other.
+///
+/// # Panics
+/// - if the number of values is not a multiple of the block.
+pub(super) fn encode_blocks<const BLOCK: usize>(
+    values: &[f32],
+    encode: impl Fn(&[f32; BLOCK], &mut Vec<u8>),
+) -> Vec<u8> {
+    let (blocks, rest) = values.as_chunks::<BLOCK>();
+    assert!(rest.is_empty(), "a multiple of {BLOCK} values is needed");
+    let mut out = Vec::new();
+    blocks.iter().for_each(|block| encode(block, &mut out));
+    out
+}
+
+/// The element of largest magnitude with its sign, the first of equals; 0 for zeros.
+pub(super) fn largest(x: &[f32]) -> f32 {
+    x.iter().fold(0.0, |largest: f32, &x| if x.abs() > largest.abs() { x } else { largest })
+}
+
+/// `1 / d`; 0 for 0.
+pub(super) fn inverse(d: f32) -> f32 {
+    if d == 0.0 { 0.0 } else { 1.0 / d }
+}
+
+/// Appends `x` rounded to f16.
+pub(super) fn put_f16(out: &mut Vec<u8>, x: f32) {
+    out.extend_from_slice(&f16::from_f32(x).to_le_bytes());
+}

@@ -7,6 +7,7 @@
 pub mod bitnet32;
 mod blocks;
 pub mod dense;
+mod encode;
 pub mod i2s;
 pub mod linear_pm2;
 pub mod q2_0;

@@ -16,7 +16,7 @@
 //! Source: llama.cpp's `block_q2_0`, as of v0.5.0; the bytes of its quantiser are in `fixtures/golden/golden-q2_0.bin`.
 
 use super::Ternary;
-use super::blocks::{Blocks, f16_at};
+use super::blocks::{self, Blocks, f16_at};
 use half::f16;
 
 /// Elements in a block.
@@ -38,16 +38,18 @@ pub fn scale(block: &[u8]) -> f32 {
     f16_at(block, 0)
 }
 
-/// Encodes `values` (−1 … +2; a multiple of 64 of them), every block with the scale `scale`, blocks of zeros too.
+/// Encodes `values` (−1 … +2; a multiple of 64 of them), with the scale `scale`; blocks of zeros get the scale 0, as
+/// from ggml, unless there are no others, so that no matrix loses its scale.
 ///
 /// # Panics
 /// - if the number of values is not a multiple of 64 or a value is outside −1 … +2.
 pub fn encode(values: &[i8], scale: f16) -> Vec<u8> {
     let (blocks, rest) = values.as_chunks::<BLOCK>();
     assert!(rest.is_empty(), "Q2_0 needs a multiple of {BLOCK} values");
+    let scale_of = blocks::ggml_scales(values, scale);
     let mut out = Vec::with_capacity(blocks.len() * BLOCK_BYTES);
     for block in blocks {
-        out.extend_from_slice(&scale.to_le_bytes());
+        out.extend_from_slice(&scale_of(block).to_le_bytes());
         for four in block.as_chunks::<4>().0 {
             out.push(four.iter().rev().fold(0, |bits, &value| (bits << 2) | code_of(value)));
         }

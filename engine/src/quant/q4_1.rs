@@ -14,7 +14,7 @@
 //! Source: `block_q4_1` in llama.cpp's `ggml/src/ggml-common.h`; the bytes of its quantiser are in
 //! `fixtures/golden/golden-q4_1.bin`.
 
-use super::blocks::{Blocks, f16_at};
+use super::blocks::{Blocks, encode_blocks, f16_at, inverse, put_f16};
 
 /// Elements in a block.
 pub const BLOCK: usize = 32;
@@ -56,4 +56,22 @@ pub(super) fn find_bad(bytes: &[u8], cols: usize) -> Option<String> {
         format!("block minimum at row {row}, column {column} is NaN or infinite; the file is damaged")
     };
     BLOCKS.find_bad(bytes, cols, bad, describe)
+}
+
+/// Quantises `values` (a multiple of 32 of them), as ggml's `quantize_row_q4_1_ref` does: 16 steps from the smallest to the
+/// largest, ties up.
+///
+/// # Panics
+/// - if the number of values is not a multiple of 32.
+pub fn encode(values: &[f32]) -> Vec<u8> {
+    encode_blocks(values, |x: &[f32; BLOCK], out| {
+        let min = x.iter().fold(f32::MAX, |min, &x| if x < min { x } else { min });
+        let max = x.iter().fold(f32::MIN, |max, &x| if x > max { x } else { max });
+        let d = (max - min) / 15.0;
+        let id = inverse(d);
+        put_f16(out, d);
+        put_f16(out, min);
+        let code = |x: f32| (((x - min) * id + 0.5) as i8).cast_unsigned().min(15);
+        out.extend((0..BLOCK / 2).map(|j| code(x[j]) | (code(x[j + BLOCK / 2]) << 4)));
+    })
 }

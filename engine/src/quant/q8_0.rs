@@ -8,7 +8,7 @@
 //! Source: `block_q8_0` in llama.cpp's `ggml/src/ggml-common.h`; the bytes of its quantiser are in
 //! `fixtures/golden/golden-q8_0.bin`.
 
-use super::blocks::{Blocks, f16_at};
+use super::blocks::{Blocks, encode_blocks, f16_at, inverse, put_f16};
 
 /// Elements in a block.
 pub const BLOCK: usize = 32;
@@ -27,4 +27,18 @@ pub fn value_at(block: &[u8], j: usize) -> i8 {
 #[inline]
 pub fn scale(block: &[u8]) -> f32 {
     f16_at(block, 0)
+}
+
+/// Quantises `values` (a multiple of 32 of them), as ggml's `quantize_row_q8_0_ref` does: `d = max|x| / 127`, and
+/// `q = x * (1 / d)` rounded to nearest, ties away from zero.
+///
+/// # Panics
+/// - if the number of values is not a multiple of 32.
+pub fn encode(values: &[f32]) -> Vec<u8> {
+    encode_blocks(values, |x: &[f32; BLOCK], out| {
+        let largest = x.iter().fold(0.0_f32, |largest, x| largest.max(x.abs()));
+        let d = largest / 127.0;
+        put_f16(out, d);
+        out.extend(x.map(|x| ((x * inverse(d)).round() as i8).cast_unsigned()));
+    })
 }

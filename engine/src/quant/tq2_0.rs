@@ -13,7 +13,7 @@
 //! Source: `block_tq2_0` in llama.cpp's `ggml/src/ggml-common.h`; the bytes of its quantiser are in
 //! `fixtures/golden/golden-tq2_0.bin`.
 
-use super::blocks::{Blocks, f16_at};
+use super::blocks::{self, Blocks, f16_at};
 use super::{Ternary, dense, find_code_3};
 use half::f16;
 
@@ -36,13 +36,15 @@ pub fn scale(block: &[u8]) -> f32 {
     f16_at(block, 64)
 }
 
-/// Encodes `values` (−1, 0, +1; a multiple of 256 of them), every block with the scale `scale`, blocks of zeros too.
+/// Encodes `values` (−1, 0, +1; a multiple of 256 of them), with the scale `scale`; blocks of zeros get the scale 0, as
+/// from ggml, unless there are no others, so that no matrix loses its scale.
 ///
 /// # Panics
 /// - if the number of values is not a multiple of 256 or a value is not −1, 0 or +1.
 pub fn encode(values: &[i8], scale: f16) -> Vec<u8> {
     let (blocks, rest) = values.as_chunks::<BLOCK>();
     assert!(rest.is_empty(), "TQ2_0 needs a multiple of {BLOCK} values");
+    let scale_of = blocks::ggml_scales(values, scale);
     let mut out = Vec::with_capacity(blocks.len() * BLOCK_BYTES);
     for block in blocks {
         for half in block.as_chunks::<128>().0 {
@@ -52,7 +54,7 @@ pub fn encode(values: &[i8], scale: f16) -> Vec<u8> {
                 );
             }
         }
-        out.extend_from_slice(&scale.to_le_bytes());
+        out.extend_from_slice(&scale_of(block).to_le_bytes());
     }
     out
 }

@@ -14,8 +14,8 @@ const POWERS: [u8; 5] = [1, 3, 9, 27, 81];
 
 /// The byte of `v` = 81 t0 + 27 t1 + 9 t2 + 3 t3 + t4.
 const fn byte_of(v: u16) -> u8 {
-    // At most (242 * 256 + 242) / 243 = 255.
-    ((v * 256 + 242) / 243) as u8
+    // At most ceil(242 * 256 / 243) = 255.
+    (v * 256).div_ceil(243) as u8
 }
 
 /// Which bytes are encodings of five trits.
