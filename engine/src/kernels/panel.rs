@@ -384,7 +384,7 @@ impl Unit for Q6K {
 }
 
 /// Steps of a panel at most: with 32 to 48 rows it is about as large as a first-level cache.
-const PANEL_STEPS: usize = 192;
+const PANEL_STEPS: usize = 128;
 
 /// The rows of a GEMM as panels are filled from them.
 #[derive(Clone, Copy)]
@@ -405,6 +405,20 @@ impl<'a> Rows<'a> {
     fn unit<U: Unit>(&self, r: usize, u: usize) -> &'a [u8] {
         let row = &self.w[r.min(self.rows - 1) * self.row_bytes..][..self.row_bytes];
         &row[u * U::BYTES..row.len().min((u + 1) * U::BYTES)]
+    }
+}
+
+/// Memory for panels, aligned to a cache line.
+struct Scratch(Vec<u8>);
+
+impl Scratch {
+    fn new<const L: usize>(steps: usize) -> Scratch {
+        Scratch(vec![0; steps * 4 * L + 64])
+    }
+
+    fn steps<const L: usize>(&mut self) -> &mut [Step<L>] {
+        let skip = self.0.as_ptr().align_offset(64).min(64);
+        self.0[skip..].as_chunks_mut().0.as_chunks_mut().0
     }
 }
 
@@ -455,14 +469,15 @@ pub(super) fn gemm_rows<U: Unit, const L: usize, const R: usize>(
     x.rows()[0].assert_fits(orders, U::BYTES, w, row_bytes, rows);
     let (units, all) = (row_bytes.div_ceil(U::BYTES), Rows::new(w, row_bytes, rows));
     let units_at_once = (PANEL_STEPS / U::STEPS).max(1);
-    let mut panels = vec![[[0; 4]; L]; R * units_at_once * U::STEPS];
+    let mut scratch = Scratch::new::<L>(R * units_at_once * U::STEPS);
+    let panels = scratch.steps::<L>();
     let mut sums = vec![[[[0; L]; GROUP]; R]; x.tokens().div_ceil(GROUP)];
     for first in (0..rows).step_by(R * L) {
         sums.fill([[[0; L]; GROUP]; R]);
         for unit in (0..units).step_by(units_at_once) {
             let units = unit..units.min(unit + units_at_once);
             let (from, steps) = (unit * U::STEPS, units.len() * U::STEPS);
-            for (r, panel) in panels.chunks_exact_mut(units_at_once * U::STEPS).enumerate() {
+            for (r, panel) in panels.chunks_exact_mut(units_at_once * U::STEPS).take(R).enumerate() {
                 fill::<U, L>(all, first + r * L, units.clone(), panel);
             }
             let panel = |r: usize| &panels[r * units_at_once * U::STEPS..][..steps];
@@ -538,7 +553,8 @@ pub(super) fn gemm_blocks<U: Unit, const L: usize, const R: usize>(
     let row_bytes = x.rows()[0].assert_blocks(U::ORDER, block, U::BYTES, w, rows);
     let (units, all) = (row_bytes / U::BYTES, Rows::new(w, row_bytes, rows));
     let units_at_once = (PANEL_STEPS / U::STEPS).max(1);
-    let mut panels = vec![[[0; 4]; L]; R * units_at_once * U::STEPS];
+    let mut scratch = Scratch::new::<L>(R * units_at_once * U::STEPS);
+    let panels = scratch.steps::<L>();
     let none = Factors { scales: [0.0; L], mins: [0.0; L], sub_scales: [[0; L]; 16] };
     let mut factors = vec![none; R * units_at_once];
     let mut ys = vec![[[[0.0; L]; GROUP]; R]; x.tokens().div_ceil(GROUP)];

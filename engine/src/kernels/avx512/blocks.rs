@@ -359,7 +359,7 @@ pub(super) fn trit_sums_vnni(
     let mut q = w;
     for k in 0..5 {
         sums = _mm512_dpbusd_epi32(sums, q, x[k]);
-        q = _mm512_add_epi8(q, _mm512_add_epi8(q, q));
+        q = thrice(q);
         nexts = _mm512_dpbusd_epi32(nexts, q, x[k]);
     }
     (sums, nexts)
@@ -383,7 +383,7 @@ pub(super) fn trit_pairs_bw(w: __m512i, x: &[__m512i; 5]) -> __m512i {
         let twice = _mm512_cmpge_epu8_mask(q, _mm512_set1_epi8(171_u8.cast_signed()));
         let trits = _mm512_mask_add_epi8(once, twice, once, one);
         pairs = _mm512_add_epi16(pairs, _mm512_maddubs_epi16(trits, *x));
-        q = _mm512_add_epi8(q, _mm512_add_epi8(q, q));
+        q = thrice(q);
     }
     pairs
 }
