@@ -77,6 +77,8 @@ impl<'a> Plan<'a> {
             self.parts.push(copied(tensor, matrix));
             return Ok(None);
         }
+        // Before the scale is looked at: rows that are no whole blocks have no way out.
+        target.bytes(matrix.rows, matrix.cols).map_err(|e| e.in_tensor(tensor.name))?;
         let decoded = Decoded::of(gguf, matrix, None)?.ok_or_else(|| {
             refusal(
                 tensor.name,
