@@ -125,6 +125,39 @@ fn every_format_returns_index_revealing_values_at_every_boundary() {
     }
 }
 
+/// A decoder and an encoder with the same mistake would agree: places and bytes as the formats page draws them.
+#[test]
+fn layouts_without_golden_bytes_are_as_drawn() {
+    let one_at = |format: Format, cols: usize, column: usize| {
+        let mut values = vec![0; 2 * cols];
+        values[cols + column] = 1;
+        format.encode_ternary("w", &Ternary { rows: 2, cols, values, scale: 1.0 }).expect("encoded")
+    };
+    // Zeros are v = 121 and byte 128; a +1 as trit k adds 81, 27, 9, 3, 1 to v: 202, 148, 130, 124, 122.
+    for (k, byte) in [213, 156, 137, 131, 129].into_iter().enumerate() {
+        let bytes = one_at(Format::T5, 700, 320 + 64 * k + 7);
+        assert_eq!(bytes[..3 * 64], [128; 3 * 64], "row 0");
+        assert_eq!((bytes[3 * 64 + 64 + 6], bytes[3 * 64 + 64 + 7]), (128, byte), "trit {k}");
+    }
+    for (group, byte) in [0b10_01_01_01, 0b01_10_01_01, 0b01_01_10_01, 0b01_01_01_10].into_iter().enumerate()
+    {
+        let bytes = one_at(Format::I2S64, 128, 64 + 16 * group + 5);
+        assert_eq!((bytes[32 + 16 + 4], bytes[32 + 16 + 5]), (0b01_01_01_01, byte), "group {group}");
+    }
+    let values = [[-2, -1, 1, 2], [2, 2, 2, -2], [-1, 1, -1, 1]].concat();
+    let matrix = Ternary { rows: 2, cols: 6, values, scale: 1.0 };
+    let bytes = Format::LinearPm2.encode_ternary("w", &matrix).expect("encoded");
+    assert_eq!((bytes.len(), &bytes[..3], &bytes[64..66]), (128, &[0xe4, 0x0f, 0][..], &[0x93, 0x09][..]));
+}
+
+#[test]
+fn q8_0_rounds_ties_away_from_zero_as_ggml_does() {
+    let mut x = [0.0; 32];
+    x[..6].copy_from_slice(&[127.0, 0.5, 2.5, -0.5, -2.5, 1.5]);
+    let bytes = Format::Q8_0.encode_dense("w", &x, 1, 32).expect("encoded");
+    assert_eq!(Format::Q8_0.widen(&bytes).expect("dense")[..6], [127.0, 1.0, 3.0, -1.0, -3.0, 2.0]);
+}
+
 #[test]
 fn a_zero_matrix_keeps_its_scale() {
     let matrix = Ternary { rows: 2, cols: 768, values: vec![0; 1536], scale: 0.75 };

@@ -2,6 +2,9 @@
 
 use assay_engine::kernels::Isa;
 use assay_engine::model::Activation;
+use assay_engine::quant::Format;
+use assay_engine::quant::i2s::Packing;
+use assay_harness::convert::{HEADS, TARGETS};
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -26,6 +29,8 @@ pub(crate) enum Command {
     Parity(Parity),
     /// Say what is in a GGUF file, and what is wrong with it.
     Inspect(Inspect),
+    /// Store a model's weights in another format: the same weights, or nothing is written.
+    Convert(Convert),
     /// Seeded models and tensors, the same bytes on every machine.
     #[command(subcommand)]
     Fixtures(Fixtures),
@@ -81,6 +86,10 @@ pub(crate) struct Run {
     /// Gate of the feed-forward block, for a file that is known to be mislabelled; recorded in the receipt.
     #[arg(long, value_enum)]
     pub(crate) activation: Option<Gate>,
+    /// How tensors of type 36 (I2_S) are packed; a file does not tell: 128/32, 64/16 (ARM builds of bitnet.cpp), linear-pm2
+    /// (as BitNet-rs reads them)
+    #[arg(long, value_parser = packing, default_value = "128/32")]
+    pub(crate) layout: Packing,
     /// Write all logits: little-endian f32, `[prompt + steps][vocab]`, row k after token k was fed.
     #[arg(long, value_name = "FILE")]
     pub(crate) logits: Option<PathBuf>,
@@ -139,9 +148,47 @@ pub(crate) struct Parity {
 pub(crate) struct Inspect {
     /// A GGUF file.
     pub(crate) model: PathBuf,
+    /// How tensors of type 36 (I2_S) are packed; a file does not tell: 128/32, 64/16 (ARM builds of bitnet.cpp), linear-pm2
+    /// (as BitNet-rs reads them)
+    #[arg(long, value_parser = packing, default_value = "128/32")]
+    pub(crate) layout: Packing,
     /// The result as JSON on stdout.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Convert {
+    /// A GGUF file.
+    pub(crate) input: PathBuf,
+    /// Where the new file goes.
+    pub(crate) output: PathBuf,
+    /// Format of the ternary tensors: i2_s, i2_s-64/16, linear-pm2, qk256, t5, bitnet32-f16, tq1_0, tq2_0, q2_0, f16, bf16, f32
+    #[arg(long = "type", value_name = "FORMAT", value_parser = |name: &str| format_of(name, &TARGETS))]
+    pub(crate) target: Format,
+    /// Format of the embedding and the head, if they are to change: q8_0, q4_0, q4_1, q6_k, f16, bf16, f32
+    #[arg(long, value_name = "FORMAT", value_parser = |name: &str| format_of(name, &HEADS))]
+    pub(crate) head_type: Option<Format>,
+    /// How tensors of type 36 (I2_S) are packed; a file does not tell: 128/32, 64/16 (ARM builds of bitnet.cpp), linear-pm2
+    /// (as BitNet-rs reads them)
+    #[arg(long, value_parser = packing, default_value = "128/32")]
+    pub(crate) layout: Packing,
+    /// The result as JSON on stdout.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+fn format_of(name: &str, allowed: &[Format]) -> Result<Format, String> {
+    let found = Format::parse(name).filter(|format| allowed.contains(format));
+    found.ok_or_else(|| {
+        let names: Vec<String> = allowed.iter().map(|format| format.name().to_lowercase()).collect();
+        format!("expected one of {}", names.join(", "))
+    })
+}
+
+fn packing(name: &str) -> Result<Packing, String> {
+    let found = Packing::ALL.into_iter().find(|packing| packing.name() == name);
+    found.ok_or_else(|| format!("expected one of {}", Packing::ALL.map(Packing::name).join(", ")))
 }
 
 #[derive(Debug, Subcommand)]

@@ -7,16 +7,17 @@ use crate::error::{Error, Result};
 use half::{bf16, f16};
 
 impl Format {
-    /// Whether a matrix in this format can have the scale `scale`, to the bit. For F16 and BF16: whether the
-    /// weights ±`scale` can be stored.
+    /// Whether a matrix in this format can have the scale `scale`, to the bit. For dense formats: whether the weights
+    /// ±`scale` can be stored, and told from 0.
     pub fn holds_scale(self, scale: f32) -> bool {
         match self {
-            Format::Bf16 => bf16::from_f32(scale).to_f32().to_bits() == scale.to_bits(),
-            Format::F16 => is_f16(scale),
+            Format::F32 => scale != 0.0,
+            Format::F16 => scale != 0.0 && is_f16(scale),
+            Format::Bf16 => scale != 0.0 && bf16::from_f32(scale).to_f32().to_bits() == scale.to_bits(),
             _ => match self.info().scale {
                 Scale::Matrix => true,
                 Scale::Block => is_f16(scale),
-                Scale::None => self == Format::F32 || scale.to_bits() == 1.0_f32.to_bits(),
+                Scale::None => scale.to_bits() == 1.0_f32.to_bits(),
             },
         }
     }

@@ -49,7 +49,8 @@ struct Tensor {
 
 pub(super) fn run(args: &args::Inspect) -> anyhow::Result<Exit> {
     let file = open(&args.model)?;
-    let gguf = about(&args.model, file.gguf())?;
+    let mut gguf = about(&args.model, file.gguf())?;
+    gguf.read_i2s_as(args.layout);
     let mut output = Output {
         file: args.model.display().to_string(),
         bytes: file.bytes().len(),
@@ -94,7 +95,7 @@ fn tensors(gguf: &Gguf<'_>, output: &mut Output) -> Vec<TensorFacts> {
                 if matrix.format.info().ternary && facts.decoded_sha256.is_none() {
                     let name = tensor.name;
                     output.notes.push(format!(
-                        "tensor '{name}': blocks differ in scale, so it has no decoded digest"
+                        "tensor '{name}': blocks differ in scale or hold +2, so it has no decoded digest"
                     ));
                 }
                 output.tensors.push(Tensor {

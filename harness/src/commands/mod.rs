@@ -1,6 +1,7 @@
 //! One file per subcommand, thin: arguments in, library calls, output, exit code.
 
 mod check;
+mod convert;
 mod fixtures;
 mod inspect;
 mod kernels;
@@ -25,6 +26,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Run(args) => run::run(&args),
         Command::Parity(args) => parity::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Convert(args) => convert::run(&args),
         Command::Fixtures(args) => fixtures::run(&args),
         Command::Kernels(args) => kernels::run(&args),
         Command::Receipt(args) => receipt::run(&args),

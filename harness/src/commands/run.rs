@@ -45,7 +45,8 @@ struct Logits {
 pub(super) fn run(args: &args::Run) -> anyhow::Result<Exit> {
     let backend = backend(&args.backend)?;
     let file = open(&args.model)?;
-    let gguf = about(&args.model, file.gguf())?;
+    let mut gguf = about(&args.model, file.gguf())?;
+    gguf.read_i2s_as(args.layout);
     let model = about(&args.model, Model::load(&gguf, args.activation.map(Into::into)))?;
     let tokenizer = Tokenizer::read(&gguf);
     let prompt = prompt(&args.prompt, &tokenizer)?;

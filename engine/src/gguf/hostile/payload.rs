@@ -2,6 +2,7 @@
 
 use super::draft::{Draft, layout, shape_of_tile};
 use super::{Hostile, Stage};
+use crate::gguf::GgmlType;
 
 const TERNARY: &str = "ternary codes are 0, 1 and 2";
 const SCALE: &str = "scales are finite";
@@ -15,7 +16,7 @@ const TILE: usize = 256;
 
 /// Weights that are no numbers.
 pub(super) fn cases() -> Vec<Hostile> {
-    [i2_s(), qk256(), bitnet32(), floats()].concat()
+    [i2_s(), qk256(), bitnet32(), t5(), blocks(), floats()].concat()
 }
 
 fn payload(name: &'static str, rule: &'static str, at: usize, bytes: &[u8], error: &'static str) -> Hostile {
@@ -98,6 +99,63 @@ fn bitnet32() -> Vec<Hostile> {
     });
     let error = "tensor 'tile': block scale at row 0, column 32 is NaN or infinite; the file is damaged";
     vec![Hostile { name: "BitNet32-F16 scale infinite", rule: SCALE, bytes, error, stage: Stage::Payload }]
+}
+
+/// `tile` as one T5 row of 200 columns, whose byte 6 encodes no trits.
+fn t5() -> Vec<Hostile> {
+    let bytes = Draft::with(|draft| {
+        draft.entries[5] = layout(b"t5");
+        draft.data[TILE..TILE + 64].fill(128);
+        draft.data[TILE + 6] = 20;
+    });
+    let error = "tensor 'tile': the byte at row 0, column 6, is no encoding of ternary digits; \
+                 the file is damaged or packed in another layout";
+    vec![Hostile { name: "T5 byte without trits", rule: TERNARY, bytes, error, stage: Stage::Payload }]
+}
+
+/// `tile` as one block of a type of llama.cpp's.
+fn blocks() -> Vec<Hostile> {
+    let case = |name, rule, kind: GgmlType, (cols, data): (u64, Vec<u8>), error| {
+        let bytes = Draft::with(|draft| {
+            draft.infos[3].kind = kind.id();
+            draft.infos[3].shape(&[cols]);
+            draft.data.truncate(TILE);
+            draft.data.extend(data);
+        });
+        Hostile { name, rule, bytes, error, stage: Stage::Payload }
+    };
+    vec![
+        case(
+            "TQ2_0 code 3",
+            TERNARY,
+            GgmlType::TQ2_0,
+            (256, [[0b01_01_01_01; 63].as_slice(), &[0b01_11_01_01, 0, 0x3c]].concat()),
+            "tensor 'tile': code 3 at row 0, column 223 is not ternary; \
+             the file is damaged or packed in another layout",
+        ),
+        case(
+            "TQ1_0 byte with a fifth digit",
+            TERNARY,
+            GgmlType::TQ1_0,
+            (256, [[128; 52].as_slice(), &[0, 0x3c]].concat()),
+            "tensor 'tile': the byte at row 0, column 240, is no encoding of ternary digits; \
+             the file is damaged or packed in another layout",
+        ),
+        case(
+            "Q2_0 scale NaN",
+            SCALE,
+            GgmlType::Q2_0,
+            (64, [[1, 0x7c].as_slice(), &[0b01_01_01_01; 16]].concat()),
+            "tensor 'tile': block scale at row 0, column 0 is NaN or infinite; the file is damaged",
+        ),
+        case(
+            "Q4_1 minimum infinite",
+            SCALE,
+            GgmlType::Q4_1,
+            (32, [[0, 0x3c, 0, 0x7c].as_slice(), &[0; 16]].concat()),
+            "tensor 'tile': block minimum at row 0, column 0 is NaN or infinite; the file is damaged",
+        ),
+    ]
 }
 
 fn floats() -> Vec<Hostile> {
