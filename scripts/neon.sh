@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 set -euo pipefail
-# Builds the engine's tests for 64-bit ARM and runs them, on an x86-64 machine under qemu: once on a processor without the
-# dot product instructions (kernels scalar, neon), once on one that has them (scalar, neon, neondot).
+# Lints the engine for 64-bit ARM, builds its tests and runs them, on an x86-64 machine under qemu: once on a processor
+# without the dot product instructions (kernels scalar, neon), once on one that has them (scalar, neon, neondot).
 #
 #   scripts/neon.sh             runs; where the tools are missing it says so in one line and exits 0
 #   scripts/neon.sh --require   the same, but exits 1 where the tools are missing
@@ -36,13 +36,14 @@ setup() {
         -o APT::Architectures::=amd64 -o APT::Architectures::=arm64)
     "${apt[@]}" update
     "${apt[@]}" install --yes --download-only --no-install-recommends \
-        rustc-web libstd-rust-web-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static
+        rustc-web rust-web-clippy libstd-rust-web-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static
     (cd "$work/archives" && "${apt[@]}" download libstd-rust-web-dev:arm64)
     for package in "$work"/archives/*.deb; do
         dpkg -x "$package" "$work/unpacked"
     done
     # Each tool finds its libraries by its own place, so that the folder may move.
     wrap rustc 'rustc'
+    wrap clippy-driver 'clippy-driver'
     # shellcheck disable=SC2016 # for the wrapper to expand
     wrap linker 'aarch64-linux-gnu-gcc --sysroot="$root"'
     rm -rf "$tools"
@@ -59,6 +60,12 @@ root=\$(cd "\$(dirname "\$0")/.." && pwd)
 LD_LIBRARY_PATH="\$root/usr/lib/x86_64-linux-gnu" exec "\$root"/usr/bin/$2 "\$@"
 EOF
     chmod +x "$work/unpacked/bin/$1"
+}
+
+# What clippy on x86-64 cannot see. Warnings are errors: see the flags below.
+lint() {
+    printf '\nneon: clippy for %s\n' "$target"
+    RUSTC_WORKSPACE_WRAPPER=$tools/bin/clippy-driver cargo check --target "$target" -p assay-engine --lib --locked
 }
 
 # The tests on processor $1, which has the instruction sets $2.
@@ -97,6 +104,7 @@ export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=$tools/bin/linker
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="$emulator -L $tools/usr/aarch64-linux-gnu"
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS='-D warnings'
 
+lint
 run_on cortex-a53 'neon'
 run_on max 'neon neondot'
 printf '\nneon: all tests passed on both processors\n'
