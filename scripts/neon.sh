@@ -5,7 +5,7 @@ set -euo pipefail
 #
 #   scripts/neon.sh             runs; where the tools are missing it says so in one line and exits 0
 #   scripts/neon.sh --require   the same, but exits 1 where the tools are missing
-#   scripts/neon.sh --setup     fetches the tools first: about 200 MB, 1.1 GB unpacked
+#   scripts/neon.sh --setup     only fetches the tools: about 200 MB, 1.1 GB unpacked
 #
 # Needs cargo, and for --setup a Debian x86-64 with apt-get and its security archive (rustc-web follows the Rust
 # releases there). Nothing is installed and nothing needs root: packages are unpacked into a folder, which is
@@ -77,7 +77,10 @@ run_on() {
 missing=0
 for argument; do
     case $argument in
-    --setup) setup ;;
+    --setup)
+        setup
+        exit
+        ;;
     --require) missing=1 ;;
     *)
         printf 'neon: unknown argument %s: see the first lines of this script\n' "$argument" >&2
