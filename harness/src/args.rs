@@ -48,7 +48,7 @@ pub(crate) enum Command {
 /// How a model is run.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Backend {
-    /// Instruction set: scalar, avx2, avx512bw, avx512vnni [default: the best of this processor]
+    /// Instruction set: scalar, avx2, avx512bw, avx512vnni, neon, neondot [default: the best of this processor]
     #[arg(long, value_parser = |name: &str| Isa::parse(name))]
     pub(crate) isa: Option<Isa>,
     /// Threads [default: all processors]

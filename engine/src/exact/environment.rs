@@ -121,4 +121,31 @@ mod tests {
             assert!(matches!(checked, Err(Error::FloatEnvironment { .. })), "MXCSR bit {bit}");
         }
     }
+
+    /// Runs `body` with `bits` set in FPCR, and restores it.
+    #[cfg(target_arch = "aarch64")]
+    fn with_fpcr_bits<T>(bits: u64, body: impl FnOnce() -> T) -> T {
+        let set = |value: u64| {
+            // SAFETY: only the float arithmetic of this thread changes, and is restored.
+            unsafe { std::arch::asm!("msr fpcr, {}", in(reg) value, options(nostack)) };
+        };
+        let before = control_register().1;
+        set(before | bits);
+        let result = body();
+        set(before);
+        result
+    }
+
+    /// FZ16 and FIZ exist on some processors only; where they do not, the register does not keep them.
+    #[test]
+    #[cfg(target_arch = "aarch64")]
+    fn every_forbidden_bit_is_found_by_behaviour_and_by_register() {
+        for (bit, subnormals_kept, nearest) in
+            [(24, false, true), (22, true, false), (23, true, false), (26, true, true)]
+        {
+            let (found, checked) = with_fpcr_bits(1 << bit, || (read(), check()));
+            assert_eq!((found.subnormals_kept, found.nearest), (subnormals_kept, nearest), "FPCR bit {bit}");
+            assert!(matches!(checked, Err(Error::FloatEnvironment { .. })), "FPCR bit {bit}");
+        }
+    }
 }

@@ -4,6 +4,7 @@
 //! scalar.rs   the meaning of every operation
 //! avx2.rs     AVX2 + FMA + F16C
 //! avx512.rs   AVX-512 F/BW/VL/DQ, with VNNI or without
+//! neon/       NEON, with dot products or without
 //! check.rs    holds every table to scalar, bit for bit
 //! ```
 //!
@@ -20,6 +21,8 @@ pub mod scalar;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 
 use crate::error::{Error, Result};
 pub use acts::{Acts, Batch};
@@ -38,11 +41,16 @@ pub enum Isa {
     Avx512Bw,
     /// x86 AVX-512 with VNNI.
     Avx512Vnni,
+    /// ARM NEON, without dot products.
+    Neon,
+    /// ARM NEON with the dot product instructions (`sdot`).
+    NeonDot,
 }
 
 impl Isa {
-    /// Every instruction set Assay knows, slowest first.
-    pub const ALL: [Isa; 4] = [Isa::Scalar, Isa::Avx2, Isa::Avx512Bw, Isa::Avx512Vnni];
+    /// Every instruction set Assay knows, slowest first on each architecture.
+    pub const ALL: [Isa; 6] =
+        [Isa::Scalar, Isa::Avx2, Isa::Avx512Bw, Isa::Avx512Vnni, Isa::Neon, Isa::NeonDot];
 
     /// Name on the command line and in receipts.
     pub const fn name(self) -> &'static str {
@@ -51,6 +59,8 @@ impl Isa {
             Isa::Avx2 => "avx2",
             Isa::Avx512Bw => "avx512bw",
             Isa::Avx512Vnni => "avx512vnni",
+            Isa::Neon => "neon",
+            Isa::NeonDot => "neondot",
         }
     }
 
@@ -207,7 +217,11 @@ pub struct Kernels {
 /// # Errors
 /// - [`Error::Isa`] if this processor or this build lacks it.
 pub fn get(isa: Isa) -> Result<&'static Kernels> {
-    let table = match isa {
+    table(isa).ok_or_else(|| Error::Isa { wanted: isa.name().to_owned(), available: available_names() })
+}
+
+fn table(isa: Isa) -> Option<&'static Kernels> {
+    match isa {
         Isa::Scalar => Some(&scalar::KERNELS),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => avx2::kernels(),
@@ -215,15 +229,18 @@ pub fn get(isa: Isa) -> Result<&'static Kernels> {
         Isa::Avx512Bw => avx512::kernels_bw(),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512Vnni => avx512::kernels_vnni(),
-        #[cfg(not(target_arch = "x86_64"))]
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => neon::kernels(),
+        #[cfg(target_arch = "aarch64")]
+        Isa::NeonDot => neon::kernels_dot(),
+        // Those of other architectures.
         _ => None,
-    };
-    table.ok_or_else(|| Error::Isa { wanted: isa.name().to_owned(), available: available_names() })
+    }
 }
 
 /// Every table that this processor can run, slowest first. Scalar is always there.
 pub fn available() -> Vec<&'static Kernels> {
-    Isa::ALL.into_iter().filter_map(|isa| get(isa).ok()).collect()
+    Isa::ALL.into_iter().filter_map(table).collect()
 }
 
 /// The fastest table of this processor.
@@ -232,15 +249,7 @@ pub fn best() -> &'static Kernels {
 }
 
 fn available_names() -> String {
-    let mut names = vec!["scalar"];
-    #[cfg(target_arch = "x86_64")]
-    for (isa, table) in [
-        (Isa::Avx2, avx2::kernels()),
-        (Isa::Avx512Bw, avx512::kernels_bw()),
-        (Isa::Avx512Vnni, avx512::kernels_vnni()),
-    ] {
-        names.extend(table.map(|_| isa.name()));
-    }
+    let names: Vec<_> = available().into_iter().map(|table| table.isa.name()).collect();
     names.join(", ")
 }
 

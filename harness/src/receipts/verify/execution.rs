@@ -38,15 +38,18 @@ fn isa_misfit(isa: &str, environment: &Environment) -> Option<String> {
     if isa == CUDA {
         return None; // held to a device by its own rule
     }
-    let features: &[&str] = match Isa::ALL.into_iter().find(|known| known.name() == isa) {
+    let known = Isa::ALL.into_iter().find(|known| known.name() == isa);
+    let (architecture, features): (_, &[&str]) = match known {
         Some(Isa::Scalar) => return None,
-        Some(Isa::Avx2) => &["avx2", "fma", "f16c"],
-        Some(Isa::Avx512Bw) => &["avx512f", "avx512bw", "avx512vl", "avx512dq"],
-        Some(Isa::Avx512Vnni) => &["avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni"],
+        Some(Isa::Avx2) => ("x86_64", &["avx2", "fma", "f16c"]),
+        Some(Isa::Avx512Bw) => ("x86_64", &["avx512f", "avx512bw", "avx512vl", "avx512dq"]),
+        Some(Isa::Avx512Vnni) => ("x86_64", &["avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni"]),
+        Some(Isa::Neon) => ("aarch64", &["neon"]),
+        Some(Isa::NeonDot) => ("aarch64", &["neon", "dotprod"]),
         _ => return Some(format!("the instruction set {isa} is not known")),
     };
     let target = &environment.build.target;
-    if !target.contains("x86_64") {
+    if !target.contains(architecture) {
         return Some(format!("{isa} in a program for {target:?}"));
     }
     let has = |feature: &&&str| environment.cpu.features.iter().any(|had| had == **feature);

@@ -1,0 +1,187 @@
+//! Rows of float weights, reductions over 32 lanes, and the weighted sum of attention.
+
+use super::memory::{Lanes, load, load_f16, load32, load32_f16, load32_f32, padded, store};
+use crate::exact::ATTENTION_CHUNK;
+use crate::kernels::assert_rows;
+use std::arch::aarch64::*;
+use std::array::from_fn;
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn zero() -> Lanes {
+    [vdupq_n_f32(0.0); 8]
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn fma32(lanes: &mut Lanes, a: Lanes, b: Lanes) {
+    for i in 0..8 {
+        lanes[i] = vfmaq_f32(lanes[i], a[i], b[i]);
+    }
+}
+
+/// [`crate::exact::reduce::tree`].
+#[inline]
+#[target_feature(enable = "neon")]
+fn tree(lanes: Lanes) -> f32 {
+    let by_16: [_; 4] = from_fn(|i| vaddq_f32(lanes[i], lanes[i + 4]));
+    let by_8 = [vaddq_f32(by_16[0], by_16[2]), vaddq_f32(by_16[1], by_16[3])];
+    let by_4 = vaddq_f32(by_8[0], by_8[1]);
+    let by_2 = vadd_f32(vget_low_f32(by_4), vget_high_f32(by_4));
+    vget_lane_f32::<0>(by_2) + vget_lane_f32::<1>(by_2)
+}
+
+#[target_feature(enable = "neon")]
+pub(super) fn gemv_f16_f32(w: &[u8], x: &[f32], out: &mut [f32]) {
+    gemv(w, x, out, |w: &[u8; 64]| load32_f16(w));
+}
+
+#[target_feature(enable = "neon")]
+pub(super) fn gemv_f32_f32(w: &[u8], x: &[f32], out: &mut [f32]) {
+    gemv(w, x, out, |w: &[u8; 128]| load32_f32(w));
+}
+
+/// Rows of float weights, of which `ROUND` bytes are 32.
+#[inline]
+#[target_feature(enable = "neon")]
+fn gemv<const ROUND: usize>(w: &[u8], x: &[f32], out: &mut [f32], widen: impl Fn(&[u8; ROUND]) -> Lanes) {
+    let row_bytes = ROUND / 32 * x.len();
+    assert_rows(w, row_bytes, out.len());
+    let (pairs, rest) = out.as_chunks_mut::<2>();
+    let (first, last) = w.split_at(2 * pairs.len() * row_bytes);
+    for (i, pair) in pairs.iter_mut().enumerate() {
+        *pair = dot_rows(&first[2 * i * row_bytes..], x, &widen);
+    }
+    for (i, one) in rest.iter_mut().enumerate() {
+        [*one] = dot_rows(&last[i * row_bytes..], x, &widen);
+    }
+}
+
+/// `R` rows at a time, each in its own 32 lanes: those of two rows and the activations are 24 of the 32 registers.
+#[inline]
+#[target_feature(enable = "neon")]
+fn dot_rows<const R: usize, const ROUND: usize>(
+    w: &[u8],
+    x: &[f32],
+    widen: &impl Fn(&[u8; ROUND]) -> Lanes,
+) -> [f32; R] {
+    let row_bytes = ROUND / 32 * x.len();
+    let (rounds, tail) = x.as_chunks::<32>();
+    let rows: [_; R] = from_fn(|r| w[r * row_bytes..][..row_bytes].as_chunks::<ROUND>());
+    let mut lanes = [zero(); R];
+    for (t, x) in rounds.iter().enumerate() {
+        let x = load32(x);
+        for r in 0..R {
+            fma32(&mut lanes[r], widen(&rows[r].0[t]), x);
+        }
+    }
+    let mut out = [0.0; R];
+    for r in 0..R {
+        if !tail.is_empty() {
+            fma32(&mut lanes[r], widen(&padded(rows[r].1)), load32(&padded(tail)));
+        }
+        out[r] = tree(lanes[r]);
+    }
+    out
+}
+
+#[target_feature(enable = "neon")]
+pub(super) fn dot_f32(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    let ((a, a_tail), (b, b_tail)) = (a.as_chunks::<32>(), b.as_chunks::<32>());
+    let mut lanes = zero();
+    for (a, b) in a.iter().zip(b) {
+        fma32(&mut lanes, load32(a), load32(b));
+    }
+    if !a_tail.is_empty() {
+        fma32(&mut lanes, load32(&padded(a_tail)), load32(&padded(b_tail)));
+    }
+    tree(lanes)
+}
+
+#[target_feature(enable = "neon")]
+pub(super) fn sum_f32(a: &[f32]) -> f32 {
+    let (rounds, tail) = a.as_chunks::<32>();
+    let mut lanes = zero();
+    let add = |lanes: &mut Lanes, a: Lanes| {
+        for i in 0..8 {
+            lanes[i] = vaddq_f32(lanes[i], a[i]);
+        }
+    };
+    for a in rounds {
+        add(&mut lanes, load32(a));
+    }
+    if !tail.is_empty() {
+        add(&mut lanes, load32(&padded(tail)));
+    }
+    tree(lanes)
+}
+
+#[target_feature(enable = "neon")]
+pub(super) fn max_f32(a: &[f32]) -> f32 {
+    let (blocks, tail) = a.as_chunks::<4>();
+    let mut m = vdupq_n_f32(f32::NEG_INFINITY);
+    for block in blocks {
+        m = vmaxq_f32(m, load(block));
+    }
+    let m = tail.iter().fold(vmaxvq_f32(m), |m, &v| if v > m { v } else { m });
+    // −0 + 0 = +0.
+    m + 0.0
+}
+
+#[target_feature(enable = "neon")]
+pub(super) fn find_non_finite(a: &[f32]) -> Option<usize> {
+    let (blocks, tail) = a.as_chunks::<4>();
+    let exponent = vdupq_n_u32(0x7f80_0000);
+    let first = |values: &[f32]| values.iter().position(|v| !v.is_finite());
+    for (i, block) in blocks.iter().enumerate() {
+        let bits = vandq_u32(vreinterpretq_u32_f32(load(block)), exponent);
+        if vmaxvq_u32(vceqq_u32(bits, exponent)) != 0 {
+            return first(block).map(|at| 4 * i + at);
+        }
+    }
+    first(tail).map(|at| 4 * blocks.len() + at)
+}
+
+#[target_feature(enable = "neon")]
+pub(super) fn weigh_f16(p: &[f32], v: &[u8], out: &mut [f32]) {
+    let d = out.len();
+    assert_rows(v, 2 * d, p.len());
+    let mut at = 0;
+    while at + 32 <= d {
+        weigh_block::<8>(p, v, d, at, &mut out[at..]);
+        at += 32;
+    }
+    while at < d {
+        weigh_block::<1>(p, v, d, at, &mut out[at..]);
+        at += 4;
+    }
+}
+
+/// Dimensions `at … at + 4 B`, or as many as there are, in registers over all positions.
+#[inline]
+#[target_feature(enable = "neon")]
+fn weigh_block<const B: usize>(p: &[f32], v: &[u8], d: usize, at: usize, out: &mut [f32]) {
+    let n = out.len().min(4 * B);
+    let mut sums = [vdupq_n_f32(0.0); B];
+    for (chunk, p) in p.chunks(ATTENTION_CHUNK).enumerate() {
+        let mut lanes = [vdupq_n_f32(0.0); B];
+        for (t, p) in p.iter().enumerate() {
+            let v = &v[2 * ((chunk * ATTENTION_CHUNK + t) * d + at)..][..2 * n];
+            let p = vdupq_n_f32(*p);
+            for b in 0..B {
+                let v = if n == 4 * B { load_f16(&v.as_chunks().0[b]) } else { load_f16(&padded(v)) };
+                lanes[b] = vfmaq_f32(lanes[b], p, v);
+            }
+        }
+        for b in 0..B {
+            sums[b] = vaddq_f32(sums[b], lanes[b]);
+        }
+    }
+    for b in 0..B {
+        let mut block = [0.0; 4];
+        store(&mut block, sums[b]);
+        let out = &mut out[4 * b..n.min(4 * b + 4)];
+        out.copy_from_slice(&block[..out.len()]);
+    }
+}
