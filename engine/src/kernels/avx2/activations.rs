@@ -1,7 +1,9 @@
 //! Activation formats, and the way back from integer sums.
 
-use super::floats::largest;
+use super::elementwise::map;
+use super::floats::{find_non_finite, largest};
 use super::memory::*;
+use super::ternary::sum_ints;
 use crate::exact::I8_FLOOR;
 use std::arch::x86_64::*;
 
@@ -10,16 +12,7 @@ pub(super) fn quantise_i8(x: &[f32], q: &mut [i8]) -> f32 {
     assert_eq!(x.len(), q.len());
     let (blocks, tail) = x.as_chunks::<32>();
     let (out, out_tail) = q.as_chunks_mut::<32>();
-    let sign = _mm256_set1_ps(-0.0);
-    let mut m = [_mm256_set1_ps(I8_FLOOR); 4];
-    for block in blocks {
-        let v = load32(block);
-        for i in 0..4 {
-            m[i] = _mm256_max_ps(m[i], _mm256_andnot_ps(sign, v[i]));
-        }
-    }
-    let m = largest(_mm256_max_ps(_mm256_max_ps(m[0], m[1]), _mm256_max_ps(m[2], m[3])));
-    let s = 127.0 / tail.iter().fold(m, |a, v| a.max(v.abs()));
+    let s = 127.0 / tail.iter().fold(magnitude(blocks).max(I8_FLOOR), |a, v| a.max(v.abs()));
     for (block, out) in blocks.iter().zip(out) {
         round_32(block, s, out);
     }
@@ -29,6 +22,102 @@ pub(super) fn quantise_i8(x: &[f32], q: &mut [i8]) -> f32 {
         out_tail.copy_from_slice(&block[..tail.len()]);
     }
     s
+}
+
+/// `max|x|`.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn magnitude(x: &[[f32; 32]]) -> f32 {
+    let mut m = [_mm256_setzero_ps(); 4];
+    for block in x {
+        let v = load32(block);
+        for i in 0..4 {
+            m[i] = _mm256_max_ps(m[i], _mm256_andnot_ps(_mm256_set1_ps(-0.0), v[i]));
+        }
+    }
+    largest(_mm256_max_ps(_mm256_max_ps(m[0], m[1]), _mm256_max_ps(m[2], m[3])))
+}
+
+/// No product is beyond 127: of the largest magnitude it is 127 but for a rounding, which `rint` takes away.
+#[target_feature(enable = "avx2")]
+pub(super) fn quantise_q8_k(x: &[f32], q: &mut [i8], d: &mut [f32]) {
+    assert_eq!((x.len(), x.len()), (q.len(), 256 * d.len()));
+    let (x, q) = (x.as_chunks::<256>().0, q.as_chunks_mut::<256>().0);
+    for ((x, q), d) in x.iter().zip(q).zip(d) {
+        let a = magnitude(x.as_chunks().0);
+        let m = x.iter().find(|v| v.abs() == a).map_or(0.0, |m| *m);
+        let i = -127.0 / m;
+        if a == 0.0 || i.is_infinite() {
+            (*q, *d) = ([0; 256], 0.0);
+            continue;
+        }
+        for (x, q) in x.as_chunks::<32>().0.iter().zip(q.as_chunks_mut().0) {
+            round_32(x, i, q);
+        }
+        *d = 1.0 / i;
+    }
+}
+
+/// Blocks of 32; calls `done(block, a / 127, values)` after each.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn q8_blocks(x: &[f32], q: &mut [i8], mut done: impl FnMut(usize, f32, &[i8; 32])) {
+    let (x, q) = (x.as_chunks::<32>().0, q.as_chunks_mut::<32>().0);
+    for (block, (x, q)) in x.iter().zip(q).enumerate() {
+        let a = magnitude(std::slice::from_ref(x));
+        let i = 127.0 / a;
+        if a == 0.0 || i.is_infinite() {
+            *q = [0; 32];
+            done(block, 0.0, q);
+        } else {
+            round_32(x, i, q);
+            done(block, a / 127.0, q);
+        }
+    }
+}
+
+#[target_feature(enable = "avx2,f16c")]
+pub(super) fn quantise_q8_0(x: &[f32], q: &mut [i8], d: &mut [f32]) {
+    assert_eq!((x.len(), x.len()), (q.len(), 32 * d.len()));
+    q8_blocks(x, q, |block, d32, _| d[block] = d32);
+    map(d, |d| round_f16(d));
+}
+
+#[target_feature(enable = "avx2,f16c")]
+pub(super) fn quantise_q8_1(x: &[f32], q: &mut [i8], d: &mut [f32], s: &mut [f32]) {
+    assert_eq!((x.len(), x.len()), (q.len(), 32 * d.len()));
+    assert_eq!(d.len(), s.len());
+    q8_blocks(x, q, |block, d32, q| {
+        // Pairs are at most 254 in magnitude.
+        let pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), load_i8(q));
+        let sum = sum_ints(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+        d[block] = d32;
+        s[block] = d32 * sum as f32;
+    });
+    map(d, |d| round_f16(d));
+    map(s, |s| round_f16(s));
+}
+
+/// To f16 and back.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+fn round_f16(v: __m256) -> __m256 {
+    _mm256_cvtph_ps(_mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(v))
+}
+
+#[target_feature(enable = "avx2")]
+pub(super) fn round_bf16(x: &mut [f32]) -> Option<usize> {
+    map(x, |v| {
+        // Half a step less one, and one if what stays is odd: a tie goes to even. A carry takes the largest to infinity.
+        let bits = _mm256_castps_si256(v);
+        let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+        let up = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd);
+        // A carry out of a NaN would make a number of it.
+        let quiet = _mm256_or_ps(v, _mm256_castsi256_ps(_mm256_set1_epi32(0x0040_0000)));
+        let rounded = _mm256_blendv_ps(_mm256_castsi256_ps(up), quiet, _mm256_cmp_ps::<_CMP_UNORD_Q>(v, v));
+        _mm256_and_ps(rounded, _mm256_castsi256_ps(_mm256_set1_epi32(!0xffff)))
+    });
+    find_non_finite(x)
 }
 
 #[target_feature(enable = "avx2")]

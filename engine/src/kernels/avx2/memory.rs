@@ -50,6 +50,53 @@ pub(super) fn load_i32(a: &[i32; 8]) -> __m256i {
     unsafe { _mm256_loadu_si256(a.as_ptr().cast()) }
 }
 
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn store_i32(out: &mut [i32; 8], v: __m256i) {
+    // SAFETY: `out` is 32 writable bytes; no alignment is needed.
+    unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), v) }
+}
+
+/// Four codes of eight rows.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn load_step(a: &[[u8; 4]; 8]) -> __m256i {
+    load_bytes(a.as_flattened().as_array().expect("eight times four"))
+}
+
+/// The first 32 bytes of at least as many.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn load_32_bytes(a: &[u8]) -> __m256i {
+    load_bytes(a.first_chunk().expect("32 bytes"))
+}
+
+/// The first 32 activations of at least as many.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn load_32_i8(a: &[i8]) -> __m256i {
+    load_i8(a.first_chunk().expect("32 activations"))
+}
+
+/// The first 16 bytes of at least as many.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn load_16_bytes(a: &[u8]) -> __m128i {
+    let a: &[u8; 16] = a.first_chunk().expect("16 bytes");
+    // SAFETY: `a` is 16 readable bytes; no alignment is needed.
+    unsafe { _mm_loadu_si128(a.as_ptr().cast()) }
+}
+
+/// Eight rows are read side by side: the block that the next eight have at this place.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn prefetch_rows<const BYTES: usize>(block: &[u8; BYTES], row_bytes: usize) {
+    let ahead = block.as_ptr().cast::<i8>().wrapping_add(8 * row_bytes);
+    for at in (0..BYTES).step_by(64) {
+        _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(at));
+    }
+}
+
 /// Eight little-endian f16, widened.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
@@ -107,8 +154,7 @@ pub(super) fn load32_f32(a: &[u8; 128]) -> Lanes {
 pub(super) fn load32_bf16(a: &[u8; 64]) -> Lanes {
     let a = a.as_chunks::<16>().0;
     let load = |i: usize| {
-        // SAFETY: `a[i]` is 16 readable bytes; no alignment is needed.
-        let halves = unsafe { _mm_loadu_si128(a[i].as_ptr().cast()) };
+        let halves = load_16_bytes(&a[i]);
         _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(halves)))
     };
     [load(0), load(1), load(2), load(3)]

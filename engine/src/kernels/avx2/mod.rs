@@ -5,8 +5,10 @@
 #![expect(unsafe_code, reason = "loads and stores by pointer; the step from a checked table into AVX2 code")]
 
 mod activations;
+mod blocks;
 mod elementwise;
 mod floats;
+mod gemm;
 mod memory;
 mod ternary;
 
@@ -33,7 +35,28 @@ macro_rules! enter {
 
 static KERNELS: Kernels = Kernels {
     isa: Isa::Avx2,
-    gemv_i2s_i8: enter!(ternary::gemv_i2s_i8, (codes, row_bytes, x, out)),
+    gemv_i2s_i8: enter!(ternary::gemv_i2s_i8, (w, row_bytes, x, out)),
+    gemm_i2s_i8: enter!(gemm::i2s_i8, (w, row_bytes, x, out)),
+    gemv_pm2_i8: enter!(ternary::gemv_pm2_i8, (w, row_bytes, x, out)),
+    gemm_pm2_i8: enter!(gemm::pm2_i8, (w, row_bytes, x, out)),
+    gemv_t5_i8: enter!(ternary::gemv_t5_i8, (w, row_bytes, x, out)),
+    gemm_t5_i8: enter!(gemm::t5_i8, (w, row_bytes, x, out)),
+    gemv_bitnet32_i8: enter!(blocks::bitnet32_i8, (w, x, out)),
+    gemm_bitnet32_i8: enter!(gemm::bitnet32_i8, (w, x, out)),
+    gemv_tq1_0_q8_k: enter!(blocks::tq1_0_q8_k, (w, x, out)),
+    gemm_tq1_0_q8_k: enter!(gemm::tq1_0_q8_k, (w, x, out)),
+    gemv_tq2_0_q8_k: enter!(blocks::tq2_0_q8_k, (w, x, out)),
+    gemm_tq2_0_q8_k: enter!(gemm::tq2_0_q8_k, (w, x, out)),
+    gemv_q2_0_q8_0: enter!(blocks::q2_0_q8_0, (w, x, out)),
+    gemm_q2_0_q8_0: enter!(gemm::q2_0_q8_0, (w, x, out)),
+    gemv_q8_0_q8_0: enter!(blocks::q8_0_q8_0, (w, x, out)),
+    gemm_q8_0_q8_0: enter!(gemm::q8_0_q8_0, (w, x, out)),
+    gemv_q4_0_q8_0: enter!(blocks::q4_0_q8_0, (w, x, out)),
+    gemm_q4_0_q8_0: enter!(gemm::q4_0_q8_0, (w, x, out)),
+    gemv_q4_1_q8_1: enter!(blocks::q4_1_q8_1, (w, x, out)),
+    gemm_q4_1_q8_1: enter!(gemm::q4_1_q8_1, (w, x, out)),
+    gemv_q6_k_q8_k: enter!(blocks::q6_k_q8_k, (w, x, out)),
+    gemm_q6_k_q8_k: enter!(gemm::q6_k_q8_k, (w, x, out)),
     gemv_f16_f32: enter!(floats::gemv_f16_f32, (w, x, out)),
     gemm_f16_f32: enter!(floats::gemm_f16_f32, (w, cols, x, out)),
     gemv_bf16_f32: enter!(floats::gemv_bf16_f32, (w, x, out)),
@@ -54,9 +77,12 @@ static KERNELS: Kernels = Kernels {
     rope_halves: enter!(elementwise::rope_halves, (x, cos, sin)),
     rope_pairs: enter!(elementwise::rope_pairs, (x, cos, sin)),
     quantise_i8: enter!(activations::quantise_i8, (x, q)),
+    quantise_q8_k: enter!(activations::quantise_q8_k, (x, q, d)),
+    quantise_q8_0: enter!(activations::quantise_q8_0, (x, q, d)),
+    quantise_q8_1: enter!(activations::quantise_q8_1, (x, q, d, s)),
     dequantise_i32: enter!(activations::dequantise_i32, (acc, s, w_scale, out)),
     narrow_f16: enter!(activations::narrow_f16, (x, out)),
     widen_f16: enter!(activations::widen_f16, (x, out)),
+    round_bf16: enter!(activations::round_bf16, (x)),
     weigh_f16: enter!(floats::weigh_f16, (p, v, out)),
-    ..super::scalar::KERNELS
 };

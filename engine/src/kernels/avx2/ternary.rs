@@ -2,62 +2,178 @@
 
 use super::memory::*;
 use crate::kernels::acts::{Acts, Order};
-use crate::quant::qk256::{TILE, TILE_BYTES};
+use crate::quant::{qk256, t5};
 use std::arch::x86_64::*;
 use std::array::from_fn;
 
+/// Fields of a byte that hold a 2-bit code.
+const FIELDS: usize = 4;
+
+/// Four rows at a time, so that they share the loads of activations; then one by one.
+#[inline]
 #[target_feature(enable = "avx2")]
-pub(super) fn gemv_i2s_i8(codes: &[u8], row_bytes: usize, x: &Acts, out: &mut [i32]) {
-    x.assert_fits(&[Order::I2S, Order::I2S64], TILE_BYTES, codes, row_bytes, out.len());
+fn by_rows(
+    w: &[u8],
+    row_bytes: usize,
+    out: &mut [i32],
+    dot_4: impl Fn(&[u8]) -> [i32; 4],
+    dot_1: impl Fn(&[u8]) -> [i32; 1],
+) {
     let (fours, rest) = out.as_chunks_mut::<4>();
-    let (first, last) = codes.split_at(4 * fours.len() * row_bytes);
+    let (first, last) = w.split_at(4 * fours.len() * row_bytes);
     for (i, four) in fours.iter_mut().enumerate() {
-        *four = dot_i2s_i8(&first[4 * i * row_bytes..], row_bytes, x);
+        *four = dot_4(&first[4 * i * row_bytes..]);
     }
     for (i, one) in rest.iter_mut().enumerate() {
-        [*one] = dot_i2s_i8(&last[i * row_bytes..], row_bytes, x);
+        [*one] = dot_1(&last[i * row_bytes..]);
     }
 }
 
-/// `R` rows at a time, so that they share the loads of activations. Half a tile (32 bytes) is one register.
-///
-/// No overflow: `maddubs` multiplies codes 0..=3 with −128..=127 and adds two products: at most 2 · 3 · 128 = 768 in
-/// magnitude. Ten halves of four fields are 40 of them in i16: 30 720 < 32 768; then they are widened.
+#[target_feature(enable = "avx2")]
+pub(super) fn gemv_i2s_i8(w: &[u8], row_bytes: usize, x: &Acts, out: &mut [i32]) {
+    x.assert_fits(&[Order::I2S, Order::I2S64], qk256::TILE_BYTES, w, row_bytes, out.len());
+    by_rows(w, row_bytes, out, |w| dot_i2s_i8(w, row_bytes, x), |w| dot_i2s_i8(w, row_bytes, x));
+}
+
+#[target_feature(enable = "avx2")]
+pub(super) fn gemv_pm2_i8(w: &[u8], row_bytes: usize, x: &Acts, out: &mut [i32]) {
+    x.assert_fits(&[Order::Linear256], qk256::TILE_BYTES, w, row_bytes, out.len());
+    by_rows(w, row_bytes, out, |w| dot_pm2_i8(w, row_bytes, x), |w| dot_pm2_i8(w, row_bytes, x));
+}
+
+#[target_feature(enable = "avx2")]
+pub(super) fn gemv_t5_i8(w: &[u8], row_bytes: usize, x: &Acts, out: &mut [i32]) {
+    x.assert_fits(&[Order::T5], t5::BLOCK_BYTES, w, row_bytes, out.len());
+    by_rows(w, row_bytes, out, |w| dot_t5_i8(w, row_bytes, x), |w| dot_t5_i8(w, row_bytes, x));
+}
+
+/// The sums of codes of `R` rows: half a tile (32 bytes) is one register. `add` adds its products to a row's `narrow` sums;
+/// after `HALVES` of them `fold` makes one register of i16 of them, which is widened.
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(super) fn dot_i2s_i8<const R: usize>(rows: &[u8], row_bytes: usize, x: &Acts) -> [i32; R] {
-    const HALVES: usize = 10;
+fn dot<const R: usize, const RUNS: usize, const HALVES: usize, S: Copy>(
+    rows: &[u8],
+    row_bytes: usize,
+    x: &Acts,
+    zero: S,
+    add: impl Fn(S, __m256i, &[__m256i; RUNS]) -> S,
+    fold: impl Fn(S) -> __m256i,
+) -> [i32; R] {
     let halves = row_bytes / 32;
     let rows: [&[[u8; 32]]; R] = from_fn(|r| &rows[r * row_bytes..].as_chunks().0[..halves]);
-    let tiles = x.slots().as_chunks::<TILE>().0;
-    let (ones, field) = (_mm256_set1_epi16(1), _mm256_set1_epi8(3));
+    let tiles = x.slots().as_chunks::<64>().0.as_chunks::<RUNS>().0;
     let mut sums = [_mm256_setzero_si256(); R];
     for begin in (0..halves).step_by(HALVES) {
-        let mut narrow = [_mm256_setzero_si256(); R];
+        let mut narrow = [zero; R];
         for i in begin..halves.min(begin + HALVES) {
-            // Field f of half h meets run 2 f + h of its tile.
-            let runs = tiles[i / 2].as_chunks::<32>().0;
-            let x = |f: usize| load_i8(&runs[2 * f + i % 2]);
-            let x = [x(0), x(1), x(2), x(3)];
+            // Half h of every run of the tile.
+            let (tile, h) = (&tiles[i / 2], i % 2);
+            let x: [__m256i; RUNS] = from_fn(|f| load_i8(&tile[f].as_chunks().0[h]));
             for r in 0..R {
-                let w = load_bytes(&rows[r][i]);
                 prefetch(&rows[r][i]);
-                let w = [w, _mm256_srli_epi16::<2>(w), _mm256_srli_epi16::<4>(w), _mm256_srli_epi16::<6>(w)];
-                for f in 0..4 {
-                    let product = _mm256_maddubs_epi16(_mm256_and_si256(w[f], field), x[f]);
-                    narrow[r] = _mm256_add_epi16(narrow[r], product);
-                }
+                narrow[r] = add(narrow[r], load_bytes(&rows[r][i]), &x);
             }
         }
         for r in 0..R {
-            sums[r] = _mm256_add_epi32(sums[r], _mm256_madd_epi16(narrow[r], ones));
+            let wide = _mm256_madd_epi16(fold(narrow[r]), _mm256_set1_epi16(1));
+            sums[r] = _mm256_add_epi32(sums[r], wide);
         }
     }
-    let mut out = [0; R];
-    for r in 0..R {
-        out[r] = sum_ints(sums[r]) - x.sum();
+    sums.map(|sum| sum_ints(sum))
+}
+
+/// One shift for four fields, see [`field_sums`].
+///
+/// No overflow: `maddubs` adds two products, at most 2 · 3 · 128 = 768 in magnitude for a low field and 3072 for a high one.
+/// Five halves are ten of each: 7680 and 30 720 < 32 768; folded, 15 360.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn dot_i2s_i8<const R: usize>(rows: &[u8], row_bytes: usize, x: &Acts) -> [i32; R] {
+    let zero = [_mm256_setzero_si256(); 2];
+    let sums = dot::<R, FIELDS, 5, _>(
+        rows,
+        row_bytes,
+        x,
+        zero,
+        |sums, w, x| field_sums(sums, w, x),
+        |sums| fold_fields(sums),
+    );
+    sums.map(|sum| sum - x.sum())
+}
+
+/// Of `w` and `w >> 4` the low field is taken as it is and the next one in its place, as 4 · code: their sums of pairs are
+/// `sums[0]` and `sums[1]`.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn field_sums(sums: [__m256i; 2], w: __m256i, x: &[__m256i; FIELDS]) -> [__m256i; 2] {
+    let (low_field, high_field) = (_mm256_set1_epi8(3), _mm256_set1_epi8(12));
+    let [mut low, mut high] = sums;
+    for (w, x) in [(w, [x[0], x[1]]), (_mm256_srli_epi16::<4>(w), [x[2], x[3]])] {
+        low = _mm256_add_epi16(low, _mm256_maddubs_epi16(_mm256_and_si256(w, low_field), x[0]));
+        high = _mm256_add_epi16(high, _mm256_maddubs_epi16(_mm256_and_si256(w, high_field), x[1]));
     }
-    out
+    [low, high]
+}
+
+/// The high sums are multiples of 4.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn fold_fields([low, high]: [__m256i; 2]) -> __m256i {
+    _mm256_add_epi16(low, _mm256_srai_epi16::<2>(high))
+}
+
+/// A nibble is two codes, and a table lookup gives each of them as 0, 1, 3, 4.
+///
+/// No overflow: `maddubs` adds two products, at most 2 · 4 · 128 = 1024 in magnitude. Seven halves are 28: 28 672 < 32 768.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn dot_pm2_i8<const R: usize>(rows: &[u8], row_bytes: usize, x: &Acts) -> [i32; R] {
+    let low = _mm_setr_epi8(0, 1, 3, 4, 0, 1, 3, 4, 0, 1, 3, 4, 0, 1, 3, 4);
+    let high = _mm_setr_epi8(0, 0, 0, 0, 1, 1, 1, 1, 3, 3, 3, 3, 4, 4, 4, 4);
+    let tables = [_mm256_broadcastsi128_si256(low), _mm256_broadcastsi128_si256(high)];
+    let nibble = _mm256_set1_epi8(15);
+    let add = |mut narrow: __m256i, w: __m256i, x: &[__m256i; FIELDS]| {
+        for (i, w) in [w, _mm256_srli_epi16::<4>(w)].into_iter().enumerate() {
+            let w = _mm256_and_si256(w, nibble);
+            for f in 0..2 {
+                let products = _mm256_maddubs_epi16(_mm256_shuffle_epi8(tables[f], w), x[2 * i + f]);
+                narrow = _mm256_add_epi16(narrow, products);
+            }
+        }
+        narrow
+    };
+    let zero = _mm256_setzero_si256();
+    dot::<R, FIELDS, 7, _>(rows, row_bytes, x, zero, add, |sums| sums).map(|sum| sum - 2 * x.sum())
+}
+
+/// No overflow: half a tile adds at most 2560 in i16, see [`trit_sums`]; twelve of them are 30 720 < 32 768.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn dot_t5_i8<const R: usize>(rows: &[u8], row_bytes: usize, x: &Acts) -> [i32; R] {
+    let zero = _mm256_setzero_si256();
+    let sums = dot::<R, 5, 12, _>(rows, row_bytes, x, zero, |sums, w, x| trit_sums(sums, w, x), |sums| sums);
+    sums.map(|sum| sum - x.sum())
+}
+
+/// `sums + Σ trit · q` of bytes of five trits, pairs in i16; `x[k]` meets trit `k`. It adds at most 5 · 2 · 2 · 128 = 2560.
+///
+/// `t = [q ≥ 86] + [q ≥ 171]`. Compares are signed: all is done on q − 128, which is q with its sign bit turned, and
+/// 3 (q − 128) = 3 q − 128 (mod 256). A true compare is −1.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn trit_sums(mut sums: __m256i, w: __m256i, x: &[__m256i; 5]) -> __m256i {
+    // 85 − 128 and 170 − 128: above them a trit is 1 and 2 at least.
+    let (one, two) = (_mm256_set1_epi8(-43), _mm256_set1_epi8(42));
+    let mut q = _mm256_xor_si256(w, _mm256_set1_epi8(-128));
+    for k in 0..5 {
+        if k > 0 {
+            q = _mm256_add_epi8(q, _mm256_add_epi8(q, q));
+        }
+        let once = _mm256_sub_epi8(_mm256_setzero_si256(), _mm256_cmpgt_epi8(q, one));
+        let trits = _mm256_sub_epi8(once, _mm256_cmpgt_epi8(q, two));
+        sums = _mm256_add_epi16(sums, _mm256_maddubs_epi16(trits, x[k]));
+    }
+    sums
 }
 
 #[inline]

@@ -118,9 +118,12 @@ static BW: Kernels = Kernels {
     rope_halves: enter!(elementwise::rope_halves, (x, cos, sin)),
     rope_pairs: enter!(elementwise::rope_pairs, (x, cos, sin)),
     quantise_i8: enter!(activations::quantise_i8, (x, q)),
+    quantise_q8_k: enter!(activations::quantise_q8_k, (x, q, d)),
+    quantise_q8_0: enter!(activations::quantise_q8_0, (x, q, d)),
+    quantise_q8_1: enter!(activations::quantise_q8_1, (x, q, d, s)),
     dequantise_i32: enter!(activations::dequantise_i32, (acc, s, w_scale, out)),
     narrow_f16: enter!(activations::narrow_f16, (x, out)),
     widen_f16: enter!(activations::widen_f16, (x, out)),
+    round_bf16: enter!(activations::round_bf16, (x)),
     weigh_f16: enter!(floats::weigh_f16, (p, v, out)),
-    ..super::scalar::KERNELS
 };
