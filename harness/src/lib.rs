@@ -1,7 +1,7 @@
 //! Holds ternary kernels and models to exact arithmetic, and writes down what happened.
 //!
 //! ```text
-//! fixtures → runs → receipts → reports          check: all of them, on embedded data
+//! fixtures → runs → receipts → reports          check: all of them, on embedded data; faults: the checks themselves
 //! ```
 //!
 //! Modules use only what stands to their left.
@@ -16,5 +16,7 @@ pub mod receipts;
 
 #[cfg(feature = "report")]
 pub mod reports;
+
+pub mod faults;
 
 pub mod check;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const ORDER: [&str; 6] = ["files", "fixtures", "runs", "receipts", "reports", "check"];
+const ORDER: [&str; 7] = ["files", "fixtures", "runs", "receipts", "reports", "faults", "check"];
 
 fn rust_files(path: &Path, files: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(path).expect("folder") {

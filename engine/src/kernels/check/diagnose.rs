@@ -5,6 +5,7 @@
 //! [`READINGS`], and those that give exactly the bits seen are suspects. One case may fit several; [`Votes`] over a few
 //! wrong cases settles it.
 
+use crate::exact::exp::exp;
 use crate::kernels::Acts;
 use crate::kernels::acts::Order;
 use crate::kind::Kind;
@@ -195,7 +196,7 @@ struct Reading {
     cols: fn(usize) -> usize,
     /// The offset is that of all columns, of which the codes of some do not count.
     whole_offset: bool,
-    /// Past the last whole block of 256: activations of the block before.
+    /// Past the last column, to the end of its tile: activations of the tile before.
     stale_acts: bool,
     /// Past the last whole block of 256: weights of the row before.
     stale_weights: bool,
@@ -375,9 +376,11 @@ fn outputs(case: &Case<'_>, reading: &Reading) -> Vec<u32> {
                 let (all, end) = (x[token].cols(), (reading.cols)(x[token].cols()));
                 let counted = |c| {
                     let term = term(case, &x[token], row, c, reading);
-                    if c < end { term } else { Term { codes: 0, ..term } }
+                    if c < end || reading.stale_acts { term } else { Term { codes: 0, ..term } }
                 };
-                let terms = (0..if reading.whole_offset { all } else { end }).map(counted);
+                let end = if reading.whole_offset { all } else { end };
+                let slots = case.row_bytes * tile(case.format()) / 64;
+                let terms = (0..if reading.stale_acts { slots } else { end }).map(counted);
                 total(terms, reading).cast_unsigned()
             })
             .collect(),
@@ -397,14 +400,19 @@ fn term(case: &Case<'_>, x: &Acts, row: usize, c: usize, reading: &Reading) -> T
     let tail = case_tail(x.cols(), c);
     let w_row = if reading.stale_weights && tail { row.saturating_sub(1) } else { row };
     let bytes = &case.w[w_row * case.row_bytes..][..case.row_bytes];
-    let at = if reading.stale_acts && tail { c.wrapping_sub(256) } else { c };
-    let q = x.natural().get(at).copied().unwrap_or(0);
+    let before = if reading.stale_acts { c.checked_sub(tile(format)) } else { None };
+    let q = x.natural().get(c).or_else(|| x.natural().get(before?)).copied().unwrap_or(0);
     let (value, byte) = value(format, bytes, c, reading);
     Term {
         codes: (value + offset(format)) * (reading.act)(q),
         offset: (1 - reading.offset) * offset(format) * i32::from(q),
         byte,
     }
+}
+
+/// Elements of a tile of 64 bytes of a row format.
+fn tile(format: Format) -> usize {
+    if format == Format::T5 { t5::BLOCK } else { 256 }
 }
 
 /// A column past the last whole block of 256.
@@ -585,14 +593,11 @@ pub(super) fn suspects_of_norm(x: &[f32], w: &[f32], eps: f32, got: &[f32]) -> V
     kinds
 }
 
-/// Whether `got` is the other gate's.
-pub(super) fn suspects_of_gate(g: &[f32], u: &[f32], expected: &[f32], got: &[f32]) -> Vec<Kind> {
-    let gated = |f: &dyn Fn(f64) -> f64| -> Vec<f64> {
-        g.iter().zip(u).map(|(&g, &u)| f(f64::from(g)) * f64::from(u)).collect()
-    };
-    let relu2 = gated(&|g| g.max(0.0) * g.max(0.0));
-    let silu = gated(&|g| g / (1.0 + libm::exp(-g)));
-    if close(&relu2, expected) && close(&silu, got) { vec![Kind::SiluForRelu2] } else { Vec::new() }
+/// Whether `got`, which should be of squared ReLU, is of SiLU.
+pub(super) fn suspects_of_gate(g: &[f32], u: &[f32], got: &[f32]) -> Vec<Kind> {
+    let silu = |(&g, &u): (&f32, &f32)| f64::from(g) / (1.0 + f64::from(exp(-g))) * f64::from(u);
+    let silu: Vec<f64> = g.iter().zip(u).map(silu).collect();
+    if close(&silu, got) { vec![Kind::SiluForRelu2] } else { Vec::new() }
 }
 
 /// Equal up to what f32 arithmetic of another order, or an overflow, makes of it.
