@@ -98,6 +98,13 @@ impl Outcome {
     }
 }
 
+impl Fault {
+    /// The check that it is handed to, as `assay check` calls it.
+    pub fn check(&self) -> &'static str {
+        self.plant.check()
+    }
+}
+
 /// All faults, in the order of [`Kind::ALL`].
 pub fn all() -> Vec<Fault> {
     let mut all = [kernels::FAULTS, formats::FAULTS, graphs::FAULTS, runs::FAULTS].concat();
@@ -134,4 +141,43 @@ fn run(fault: &Fault) -> anyhow::Result<Outcome> {
     let named = message.as_ref().is_some_and(|said| said.contains(&format!("({})", fault.kind.id())));
     let Fault { kind, what, source, plant } = *fault;
     Ok(Outcome { id: kind.id(), what, source, check: plant.check(), killed: named, message })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runs::formats::ENGINE;
+
+    /// What the self-test says of a plant that is no fault, or another one than it says.
+    fn outcome(plant: Plant) -> Outcome {
+        run(&Fault { kind: Kind::StaleTail, what: "nothing", source: "nowhere", plant }).expect("golden data")
+    }
+
+    #[test]
+    fn what_is_not_wrong_survives() {
+        let nothing = [
+            Plant::Kernel("add_f32", |_| ()),
+            Plant::Matrix(|_| ()),
+            Plant::Format(ENGINE),
+            Plant::File(hostile::engine),
+            Plant::Refused(assay_engine::gguf::hostile::valid),
+            Plant::Graph(|_| (), |_| ()),
+            Plant::Environment(|| None),
+            Plant::Receipt(|_| ()),
+        ];
+        for plant in nothing {
+            let outcome = outcome(plant);
+            assert_eq!((outcome.killed, &outcome.message), (false, &None), "{}", outcome.check);
+            assert!(outcome.line().contains("nothing was found"));
+        }
+    }
+
+    #[test]
+    fn what_is_called_by_another_name_survives() {
+        let outcome = outcome(Plant::Kernel("gemv_i2s_i8", |k| k.gemv_i2s_i8 = |_, _, _, _| ()));
+        assert!(
+            !outcome.killed && outcome.line().contains("caught, but not called stale-tail"),
+            "{outcome:?}"
+        );
+    }
 }

@@ -182,6 +182,9 @@ fn block(format: Format) -> (usize, usize, usize) {
     (info.block, info.block_bytes, if format == Format::Q2_0 { 2 } else { 1 })
 }
 
+/// What a 16-bit lane makes of a sum.
+type Narrow = fn(i32) -> i32;
+
 /// What a kernel may get wrong, with everything else right.
 #[derive(Clone, Copy)]
 struct Reading {
@@ -201,7 +204,7 @@ struct Reading {
     /// Past the last whole block of 256: weights of the row before.
     stale_weights: bool,
     /// What becomes of a sum in 16-bit lanes: lanes, and what each does after an addition.
-    lanes: Option<(usize, fn(i32) -> i32)>,
+    lanes: Option<(usize, Narrow)>,
     scale: Scale,
     /// The same for the factor of the activations.
     act_scale: Scale,
@@ -267,16 +270,8 @@ const fn added(add: Add) -> Reading {
 
 const INTERLEAVED: &[Format] = &[Format::I2S, Format::I2S64, Format::Tq2_0];
 const SEQUENTIAL: &[Format] = &[Format::LinearPm2, Format::Q2_0, Format::BitNet32];
-const WRAP: fn(i32) -> i32 = |v| v as i16 as i32;
-const SATURATE: fn(i32) -> i32 = |v| {
-    if v > 32767 {
-        32767
-    } else if v < -32768 {
-        -32768
-    } else {
-        v
-    }
-};
+const WRAP: Narrow = |v| v as i16 as i32;
+const SATURATE: Narrow = |v| v.clamp(-32768, 32767);
 
 /// All but the last tile.
 const LAST_TILE: fn(usize) -> usize = |n| n.div_ceil(256).saturating_sub(1) * 256;
