@@ -408,6 +408,17 @@ pub enum Error {
         /// Where it starts, from the start of the tensor data.
         offset: u64,
     },
+    /// GGUF: a tensor of a type that was published with two block sizes has the room of the other one.
+    #[error(
+        "GGUF tensor data '{tensor}': {room} bytes of Q2_0 are blocks of 128 weights in 34 bytes, but this type has 64 \
+         in 18 (group-128-file-under-group-64-id); quantise the original model again with a current llama.cpp"
+    )]
+    GgufGroups {
+        /// The tensor.
+        tensor: String,
+        /// Bytes that it has.
+        room: u64,
+    },
     /// GGUF: bytes between tensors that belong to none of them: a size is not what type and shape say.
     #[error(
         "GGUF tensor data '{tensor}' starts at data offset {offset}, expected {expected}, right after {after}: \

@@ -14,6 +14,7 @@ const _: () = assert!(usize::BITS >= 64, "Assay needs a 64-bit machine");
 
 pub mod error;
 pub mod exact;
+pub mod kind;
 pub mod mapped;
 pub mod quant;
 

@@ -4,9 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules in the order in which data flows; those on one line do not use each other, except downwards in the list.
-const ORDER: [&str; 13] = [
+const ORDER: [&str; 14] = [
     "error",
     "exact",
+    "kind",
     "mapped",
     "quant",
     "gguf",

@@ -64,6 +64,9 @@ pub(crate) struct Check {
     /// Where receipts and the report go.
     #[arg(long, default_value = "assay-out")]
     pub(crate) out: PathBuf,
+    /// Only test the checks themselves: every injected fault must be caught and named. Writes no files.
+    #[arg(long, conflicts_with_all = ["out", "threads"])]
+    pub(crate) self_test: bool,
     /// Threads for the model runs [default: all processors]
     #[arg(long)]
     pub(crate) threads: Option<usize>,

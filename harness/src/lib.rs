@@ -1,7 +1,7 @@
 //! Holds ternary kernels and models to exact arithmetic, and writes down what happened.
 //!
 //! ```text
-//! fixtures → runs → convert → receipts → reports          check: all of them, on embedded data
+//! fixtures → runs → convert → receipts → reports          check: all of them, on embedded data; faults: the checks themselves
 //! ```
 //!
 //! Modules use only what stands to their left.
@@ -18,5 +18,7 @@ pub mod receipts;
 
 #[cfg(feature = "report")]
 pub mod reports;
+
+pub mod faults;
 
 pub mod check;

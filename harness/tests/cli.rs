@@ -339,3 +339,21 @@ fn a_report_joins_two_sides_and_a_flipped_byte_is_refused() {
     assert_eq!(code(&output), 1);
     assert!(fs::read_to_string(out.join("report.md")).expect("report").contains("TAMPERED"));
 }
+
+#[test]
+fn the_self_test_kills_every_fault_and_says_how() {
+    let output = assay(&["check", "--self-test", "--json"]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let said = json(&output);
+    let outcomes = said["outcomes"].as_array().expect("outcomes");
+    assert_eq!((&said["held"], &said["killed"]), (&true.into(), &said["faults"]));
+    assert_eq!(said["faults"].as_u64(), Some(outcomes.len() as u64));
+    for outcome in outcomes {
+        let message = outcome["message"].as_str().expect("a message");
+        assert!(message.contains(outcome["id"].as_str().expect("an id")), "{message}");
+    }
+    let plain = assay(&["check", "--self-test"]);
+    let text = String::from_utf8_lossy(&plain.stdout).into_owned();
+    assert!(text.contains(&format!("kill rate  {0} of {0} (100.0%)", outcomes.len())), "{text}");
+    assert_eq!(code(&assay(&["check", "--self-test", "--out", "somewhere"])), 2, "nothing is written");
+}

@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const ORDER: [&str; 7] = ["files", "fixtures", "runs", "convert", "receipts", "reports", "check"];
+const ORDER: [&str; 8] =
+    ["files", "fixtures", "runs", "convert", "receipts", "reports", "faults", "check"];
 
 fn rust_files(path: &Path, files: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(path).expect("folder") {

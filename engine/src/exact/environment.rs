@@ -76,7 +76,7 @@ pub fn check() -> Result<FloatEnvironment> {
     let problem = if !found.nearest {
         "results are not rounded to nearest"
     } else if !found.subnormals_kept {
-        "subnormals are flushed to zero"
+        "subnormals are flushed to zero (ftz-on)"
     } else if found.value & FORBIDDEN != 0 {
         "a control bit changes float results"
     } else {

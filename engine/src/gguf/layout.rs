@@ -34,6 +34,10 @@ pub(super) fn check(tensors: &[TensorInfo<'_>], alignment: u64, data: &[u8], sta
     let mut sorted: Vec<&TensorInfo<'_>> = tensors.iter().collect();
     sorted.sort_by_key(|tensor| tensor.offset);
     let mut previous = None;
+    for (i, &tensor) in sorted.iter().enumerate() {
+        let end = sorted.get(i + 1).map_or(wide(data.len()), |next| next.offset);
+        own_blocks(tensor, end.saturating_sub(tensor.offset), alignment)?;
+    }
     for &tensor in &sorted {
         follows(previous, tensor, alignment)?;
         inside(tensor, data, start)?;
@@ -46,6 +50,21 @@ pub(super) fn check(tensors: &[TensorInfo<'_>], alignment: u64, data: &[u8], sta
 fn ends(tensor: Option<&TensorInfo<'_>>, alignment: u64) -> (u64, u64) {
     let end = tensor.map_or(0, |t| t.offset.saturating_add(wide(t.bytes)));
     (end, end.checked_next_multiple_of(alignment).unwrap_or(u64::MAX))
+}
+
+/// `room`, from `tensor` to what follows, is not that of Q2_0 in blocks of 128 weights, as files of some forks have it
+/// under the same type id (ggml-org/llama.cpp#25824).
+fn own_blocks(tensor: &TensorInfo<'_>, room: u64, alignment: u64) -> Result<()> {
+    if tensor.kind != GgmlType::Q2_0 {
+        return Ok(());
+    }
+    let padded = |bytes: u64| bytes.checked_next_multiple_of(alignment);
+    let other = (tensor.cols() / 128).checked_mul(tensor.rows()).and_then(|blocks| blocks.checked_mul(34));
+    let other = other.and_then(padded).filter(|_| tensor.cols().is_multiple_of(128));
+    if other.is_some() && padded(room) == other && other != padded(wide(tensor.bytes)) {
+        return Err(Error::GgufGroups { tensor: shown(tensor.name), room });
+    }
+    Ok(())
 }
 
 /// `tensor` starts at the first aligned byte after `previous`. Its offset is aligned already.

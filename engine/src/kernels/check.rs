@@ -5,12 +5,16 @@
 //! poisoned beforehand and have guards around them. Two tables that pass give equal digests.
 
 mod data;
+pub mod diagnose;
 mod weights;
 
 use super::acts::Order;
 use super::{Acts, Isa, Kernels, scalar};
+use crate::exact::I8_FLOOR;
+use crate::kind::Kind;
 use crate::quant::{Format, qk256};
 use data::{Bits, Codes, Data, Floats, Guarded, ROWS, SIZES, exp_sweep};
+use diagnose::{Case, Inputs::Quantised, Votes};
 use half::f16;
 use sha2::{Digest, Sha256};
 use std::fmt;
@@ -49,7 +53,7 @@ pub struct OperationReport {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{operation} of table '{isa}' is wrong: {case}: element {element} should be {expected_bits:#010x} and is \
-     {got_bits:#010x}; {hint}"
+     {got_bits:#010x}; {}", self.meaning()
 )]
 pub struct Mismatch {
     /// The table that was held to scalar.
@@ -64,11 +68,23 @@ pub struct Mismatch {
     pub expected_bits: u64,
     /// Bits that the table gives.
     pub got_bits: u64,
+    /// The kind of error that this case and others after it show, if it is a known one: see [`diagnose`].
+    pub kind: Option<Kind>,
     /// What such a difference usually means.
     pub hint: &'static str,
 }
 
-type Outcome = Result<(), Box<Mismatch>>;
+impl Mismatch {
+    fn meaning(&self) -> String {
+        self.kind.map_or_else(|| self.hint.to_owned(), |kind| format!("the error is that {kind}"))
+    }
+}
+
+/// Every table on trial has failed and been diagnosed: no more cases are needed.
+#[derive(Debug)]
+struct Stop;
+
+type Outcome = Result<(), Stop>;
 
 type Cases = fn(&mut Run<'_>) -> Outcome;
 
@@ -131,15 +147,14 @@ pub fn operations() -> impl ExactSizeIterator<Item = &'static str> {
     OPERATIONS.iter().map(|(name, _)| *name)
 }
 
+/// What a table gave: a report for each operation, or the first mismatch.
+pub type Checked = Result<Vec<OperationReport>, Box<Mismatch>>;
+
 /// Runs every operation of `table` on the cases of `plan`, and reports each one as it is done.
 ///
 /// # Errors
 /// - [`Mismatch`]: the first case whose output differs from scalar in any bit.
-pub fn check(
-    table: &Kernels,
-    plan: &Plan,
-    on_operation: &mut dyn FnMut(&OperationReport),
-) -> Result<Vec<OperationReport>, Box<Mismatch>> {
+pub fn check(table: &Kernels, plan: &Plan, on_operation: &mut dyn FnMut(&OperationReport)) -> Checked {
     let mut reports = Vec::with_capacity(OPERATIONS.len());
     for operation in operations() {
         let report = check_operation(table, plan, operation)?;
@@ -147,6 +162,29 @@ pub fn check(
         reports.push(report);
     }
     Ok(reports)
+}
+
+/// [`check`] of several tables at once: what scalar gives is computed once for all. The results are in the order of
+/// `tables`; `on_operation` is told what is done.
+pub fn check_tables(
+    tables: &[&Kernels],
+    plan: &Plan,
+    on_operation: &mut dyn FnMut(&'static str),
+) -> Vec<Checked> {
+    let mut checked: Vec<Checked> = tables.iter().map(|_| Ok(Vec::with_capacity(OPERATIONS.len()))).collect();
+    for operation in operations() {
+        on_operation(operation);
+        let good: Vec<usize> = (0..tables.len()).filter(|&i| checked[i].is_ok()).collect();
+        let on_trial: Vec<&Kernels> = good.iter().map(|&i| tables[i]).collect();
+        for (i, result) in good.into_iter().zip(check_operation_of(&on_trial, plan, operation)) {
+            match (result, &mut checked[i]) {
+                (Ok(report), Ok(reports)) => reports.push(report),
+                (Err(mismatch), checked) => *checked = Err(mismatch),
+                (Ok(_), Err(_)) => {}
+            }
+        }
+    }
+    checked
 }
 
 /// The part of [`check`] that belongs to one operation.
@@ -161,20 +199,78 @@ pub fn check_operation(
     plan: &Plan,
     operation: &str,
 ) -> Result<OperationReport, Box<Mismatch>> {
+    check_operation_of(&[table], plan, operation).pop().expect("a result for each table")
+}
+
+fn check_operation_of(
+    tables: &[&Kernels],
+    plan: &Plan,
+    operation: &str,
+) -> Vec<Result<OperationReport, Box<Mismatch>>> {
     let row = OPERATIONS.into_iter().find(|(name, _)| *name == operation);
     let (operation, cases) =
         row.unwrap_or_else(|| panic!("'{operation}' is no operation of a table of kernels"));
-    let mut run = Run { table, plan, operation, cases: 0, hash: Sha256::new() };
-    cases(&mut run)?;
-    Ok(OperationReport { operation, cases: run.cases, outputs_sha256: run.hash.finalize().into() })
+    let tables = tables.iter().map(|&table| Trial {
+        table,
+        found: None,
+        votes: Votes::default(),
+        since: 0,
+        since_vote: VOTING_STEP,
+    });
+    let mut run = Run { tables: tables.collect(), plan, operation, cases: 0, hash: Sha256::new() };
+    let stopped = cases(&mut run).is_err();
+    let report = OperationReport { operation, cases: run.cases, outputs_sha256: run.hash.finalize().into() };
+    let result = |trial: Trial<'_>| match trial.found {
+        Some(mut mismatch) => {
+            mismatch.kind = trial.votes.winner();
+            Err(mismatch)
+        }
+        None => {
+            debug_assert!(!stopped, "a table without a mismatch keeps the cases coming");
+            Ok(report)
+        }
+    };
+    run.tables.into_iter().map(result).collect()
+}
+
+/// A table that is held to scalar.
+struct Trial<'a> {
+    table: &'a Kernels,
+    found: Option<Box<Mismatch>>,
+    votes: Votes,
+    /// Cases since the mismatch, and since the last vote.
+    since: u64,
+    since_vote: u64,
+}
+
+/// Wrong cases that are enough for a diagnosis, and cases in which to look for them.
+const VOTING_CASES: (usize, u64) = (30, 3000);
+/// Cases between two votes: those beside each other are of one shape, and shapes are what tells kinds apart.
+const VOTING_STEP: u64 = 5;
+/// Multiply-adds of a case above which it is not diagnosed.
+const DIAGNOSED: usize = 60_000;
+
+impl Trial<'_> {
+    fn is_done(&self) -> bool {
+        self.found.is_some() && (self.votes.cases() >= VOTING_CASES.0 || self.since >= VOTING_CASES.1)
+    }
+}
+
+/// What a case showed: memory and return values of scalar and of a table, for a diagnosis.
+struct Seen<'a, T, R> {
+    start: &'a [T],
+    expected: &'a [T],
+    got: &'a [T],
+    returned: (R, R),
 }
 
 /// One operation's cases.
 struct Run<'a> {
-    table: &'a Kernels,
+    tables: Vec<Trial<'a>>,
     plan: &'a Plan,
     operation: &'static str,
     cases: u64,
+    /// Of what scalar gives: a table that passes gives the same.
     hash: Sha256,
 }
 
@@ -225,54 +321,125 @@ impl Run<'_> {
         shapes
     }
 
-    /// Runs one case on scalar and on the table, from the same `start`, and compares the memory and what `f` returns.
+    /// Runs one case on scalar and on every table, from the same `start`, and compares the memory and what `f` returns.
     fn case<T: Bits, R: Bits>(
         &mut self,
         what: fmt::Arguments<'_>,
         start: &[T],
         f: impl Fn(&Kernels, &mut [T]) -> R,
     ) -> Outcome {
-        let mut expected = start.to_vec();
-        let expected_return = f(&scalar::KERNELS, &mut expected);
-        let mut got = Guarded::new(start, self.offset());
-        let got_return = f(self.table, got.inner_mut());
+        self.case_of(what, start, f, |_| Vec::new())
+    }
 
-        let mismatch = |element: i64, returned: &str, expected: u64, got: u64, hint| {
-            let (seed, number) = (self.plan.seed, self.cases);
-            let case = format!("seed {seed}, case {number}: {what}{returned}");
-            let (isa, operation) = (self.table.isa, self.operation);
-            Err(Box::new(Mismatch {
-                isa,
-                operation,
-                case,
-                element,
-                expected_bits: expected,
-                got_bits: got,
-                hint,
-            }))
-        };
-        if let Some((at, value)) = got.broken() {
-            let hint = "memory outside the output was written";
-            return mismatch(at, "", T::POISON.bits(), value.bits(), hint);
-        }
-        let mut outputs = Vec::with_capacity(4 * start.len() + 8);
-        for (i, (&e, &g)) in expected.iter().zip(got.inner()).enumerate() {
-            let (e, g) = (self.canonical(e), self.canonical(g));
-            if e != g {
-                return mismatch(i as i64, "", e, g, hint::<T>(e, g));
+    /// [`Run::case`], with what is known of the operation's own errors: called for wrong results only.
+    fn case_of<T: Bits, R: Bits>(
+        &mut self,
+        what: fmt::Arguments<'_>,
+        start: &[T],
+        f: impl Fn(&Kernels, &mut [T]) -> R,
+        suspects: impl Fn(&Seen<'_, T, R>) -> Vec<Kind>,
+    ) -> Outcome {
+        let mut reference = Guarded::new(start, self.offset());
+        let reference_returned = f(&scalar::KERNELS, reference.inner_mut());
+        let mut trials = std::mem::take(&mut self.tables);
+        for trial in &mut trials {
+            if trial.found.is_some() {
+                trial.since += 1;
+                trial.since_vote += 1;
             }
-            outputs.extend_from_slice(&(g as u32).to_le_bytes());
+            if trial.is_done() {
+                continue;
+            }
+            // Scalar is the meaning; of its own table there is only to see whether it stays in its memory.
+            let own = std::ptr::eq(trial.table, &raw const scalar::KERNELS);
+            let mut ran = Guarded::new(if own { &[] } else { start }, self.offset());
+            let ran_returned = if own { reference_returned } else { f(trial.table, ran.inner_mut()) };
+            let got = if own { &reference } else { &ran };
+            let seen = Seen {
+                start,
+                expected: reference.inner(),
+                got: got.inner(),
+                returned: (reference_returned, ran_returned),
+            };
+            let Some(mismatch) = self.mismatch(what, trial.table, got, &seen) else { continue };
+            // A single output that was not written is a part and the whole.
+            let tells = seen.got.len() != 1 || seen.got[0].bits() != T::POISON.bits();
+            if trial.since_vote >= VOTING_STEP && tells {
+                let general = mismatch.kind.map_or_else(|| self.suspects(&seen), |kind| vec![kind]);
+                trial.votes.add(&if general.is_empty() { suspects(&seen) } else { general });
+                trial.since_vote = 0;
+            }
+            trial.found.get_or_insert(mismatch);
         }
-        let (e, g) = (self.canonical(expected_return), self.canonical(got_return));
-        if e != g {
-            return mismatch(0, ", the returned value", e, g, hint::<R>(e, g));
+        self.tables = trials;
+        let mut outputs = Vec::with_capacity(4 * start.len() + 8);
+        for &e in reference.inner() {
+            outputs.extend_from_slice(&(self.canonical(e) as u32).to_le_bytes());
         }
         if size_of::<R>() > 0 {
-            outputs.extend_from_slice(&g.to_le_bytes());
+            outputs.extend_from_slice(&self.canonical(reference_returned).to_le_bytes());
         }
         self.hash.update(&outputs);
         self.cases += 1;
-        Ok(())
+        if !self.tables.is_empty() && self.tables.iter().all(Trial::is_done) { Err(Stop) } else { Ok(()) }
+    }
+
+    /// The first difference of a case.
+    fn mismatch<T: Bits, R: Bits>(
+        &self,
+        what: fmt::Arguments<'_>,
+        table: &Kernels,
+        got: &Guarded<T>,
+        seen: &Seen<'_, T, R>,
+    ) -> Option<Box<Mismatch>> {
+        let mismatch = |element: i64, returned: &str, expected_bits: u64, got_bits: u64, kind, hint| {
+            let case = format!("seed {}, case {}: {what}{returned}", self.plan.seed, self.cases);
+            let (isa, operation) = (table.isa, self.operation);
+            Some(Box::new(Mismatch { isa, operation, case, element, expected_bits, got_bits, kind, hint }))
+        };
+        if let Some((at, value)) = got.broken() {
+            let hint = "memory outside the output was written";
+            return mismatch(at, "", T::POISON.bits(), value.bits(), Some(Kind::WriteOutside), hint);
+        }
+        for (i, (&e, &g)) in seen.expected.iter().zip(seen.got).enumerate() {
+            let (e, g) = (self.canonical(e), self.canonical(g));
+            if e != g {
+                return mismatch(i as i64, "", e, g, None, hint::<T>(e, g));
+            }
+        }
+        let (e, g) = (self.canonical(seen.returned.0), self.canonical(seen.returned.1));
+        if e != g { mismatch(0, ", the returned value", e, g, None, hint::<R>(e, g)) } else { None }
+    }
+
+    /// Kinds of error that show in any operation: what was not written, old values, zeros for subnormals, sums that
+    /// wrapped.
+    fn suspects<T: Bits, R: Bits>(&self, seen: &Seen<'_, T, R>) -> Vec<Kind> {
+        let bits = |values: &[T], i: usize| self.canonical(values[i]);
+        let wrong: Vec<usize> =
+            (0..seen.got.len()).filter(|&i| bits(seen.expected, i) != bits(seen.got, i)).collect();
+        let all = |fits: &dyn Fn(usize) -> bool| !wrong.is_empty() && wrong.iter().all(|&i| fits(i));
+        let poisoned = |i: usize| bits(seen.got, i) == T::POISON.bits();
+        let mut kinds = Vec::new();
+        if all(&poisoned) {
+            if (0..seen.got.len()).all(poisoned) {
+                kinds.push(Kind::EmptyFallback);
+            }
+            kinds.push(Kind::PartNotWritten);
+        } else if all(&|i| seen.got[i].bits() == seen.start[i].bits()) {
+            if (0..seen.got.len()).all(|i| seen.got[i].bits() == seen.start[i].bits()) {
+                kinds.push(Kind::EmptyFallback);
+            }
+            kinds.push(Kind::StaleTail);
+        }
+        let flushed = |e: u64, g: u64| {
+            let (e, g) = (f32::from_bits(e as u32), f32::from_bits(g as u32));
+            (e.is_subnormal() || e.is_normal() && e.abs() < 6.2e-5 && self.operation == "widen_f16")
+                && g == 0.0
+        };
+        if T::FLOAT && all(&|i| flushed(bits(seen.expected, i), bits(seen.got, i))) {
+            kinds.push(Kind::FtzOn);
+        }
+        kinds
     }
 
     /// Bits to compare. Which NaN an operation on infinities gives is not fixed, except by `exp`; poison stays what it is.
@@ -343,14 +510,26 @@ fn ternary_case(
     let codes = run.input(&data.codes(kind, rows, row_bytes));
     let x = Acts::row(order, data.acts(kind, cols), 1.0);
     let what = format_args!("{rows} rows x {cols} columns in {row_bytes} bytes, order {order:?}, {kind:?}");
-    run.case(what, &poison(rows), |k, out| (k.gemv_i2s_i8)(codes.inner(), row_bytes, &x, out))
+    let case =
+        Case { format: Format::I2S, w: codes.inner(), row_bytes, x: Quantised(std::slice::from_ref(&x)) };
+    let f = |k: &Kernels, out: &mut [i32]| (k.gemv_i2s_i8)(codes.inner(), row_bytes, &x, out);
+    run.case_of(what, &poison(rows), f, |seen| suspects(&case, seen.got))
+}
+
+/// The suspects of a product, where it is small enough to be computed again under every reading.
+fn suspects<T: Bits>(case: &Case<'_>, got: &[T]) -> Vec<Kind> {
+    let got: Vec<u32> = got.iter().map(|v| v.bits() as u32).collect();
+    if case.cost() <= DIAGNOSED { diagnose::suspects(case, &got) } else { Vec::new() }
 }
 
 fn dot_f32(run: &mut Run<'_>) -> Outcome {
     for (n, kind) in run.lengths() {
         let mut data = run.data();
         let (a, b) = (run.input(&data.floats(kind, n)), run.input(&data.partners(kind, n)));
-        run.case(format_args!("length {n}, {kind:?}"), &[(); 0], |k, _| (k.dot_f32)(a.inner(), b.inner()))?;
+        let f = |k: &Kernels, _: &mut [()]| (k.dot_f32)(a.inner(), b.inner());
+        run.case_of(format_args!("length {n}, {kind:?}"), &[(); 0], f, |seen| {
+            diagnose::suspects_of_sum(a.inner(), b.inner(), seen.returned.1)
+        })?;
     }
     Ok(())
 }
@@ -358,7 +537,12 @@ fn dot_f32(run: &mut Run<'_>) -> Outcome {
 fn sum_f32(run: &mut Run<'_>) -> Outcome {
     for (n, kind) in run.lengths() {
         let a = run.input(&run.data().floats(kind, n));
-        run.case(format_args!("length {n}, {kind:?}"), &[(); 0], |k, _| (k.sum_f32)(a.inner()))?;
+        run.case_of(
+            format_args!("length {n}, {kind:?}"),
+            &[(); 0],
+            |k, _| (k.sum_f32)(a.inner()),
+            |seen| diagnose::suspects_of_sum(a.inner(), &vec![1.0; n], seen.returned.1),
+        )?;
     }
     Ok(())
 }
@@ -414,7 +598,10 @@ fn rms_norm(run: &mut Run<'_>) -> Outcome {
         let (x, w) = (run.input(&data.floats(kind, n)), run.input(&data.partners(kind, n)));
         let eps = data.one_of(&[1e-5, 1e-6, 0.1, f32::MIN_POSITIVE]);
         let what = format_args!("length {n}, {kind:?}, eps {eps:e}");
-        run.case(what, &poison(n), |k, out| (k.rms_norm)(x.inner(), w.inner(), eps, out))?;
+        let f = |k: &Kernels, out: &mut [f32]| (k.rms_norm)(x.inner(), w.inner(), eps, out);
+        run.case_of(what, &poison(n), f, |seen| {
+            diagnose::suspects_of_norm(x.inner(), w.inner(), eps, seen.got)
+        })?;
     }
     Ok(())
 }
@@ -440,16 +627,30 @@ fn relu2_mul(run: &mut Run<'_>) -> Outcome {
 type Gated = fn(&[f32], &[f32], &mut [f32]);
 
 fn gated(run: &mut Run<'_>, entry: fn(&Kernels) -> Gated) -> Outcome {
+    let relu2 = run.operation == "relu2_mul";
     let mut sweep = exp_sweep(&mut run.data());
     sweep.retain(|g| g.is_finite());
     let u = run.data().floats(Floats::Ordinary, sweep.len());
     let what = format_args!("sweep over all exponents");
-    run.case(what, &poison(sweep.len()), |k, out| entry(k)(&sweep, &u, out))?;
+    run.case_of(
+        what,
+        &poison(sweep.len()),
+        |k, out| entry(k)(&sweep, &u, out),
+        |seen| if relu2 { diagnose::suspects_of_gate(&sweep, &u, seen.got) } else { Vec::new() },
+    )?;
     for (n, kind) in run.lengths() {
         let mut data = run.data();
         let (g, u) = (run.input(&data.floats(kind, n)), run.input(&data.partners(kind, n)));
         let what = format_args!("length {n}, {kind:?}");
-        run.case(what, &poison(n), |k, out| entry(k)(g.inner(), u.inner(), out))?;
+        run.case_of(
+            what,
+            &poison(n),
+            |k, out| entry(k)(g.inner(), u.inner(), out),
+            |seen| match relu2 {
+                true => diagnose::suspects_of_gate(g.inner(), u.inner(), seen.got),
+                false => Vec::new(),
+            },
+        )?;
     }
     Ok(())
 }
@@ -510,7 +711,9 @@ fn quantise_i8(run: &mut Run<'_>) -> Outcome {
     for (n, kind) in run.lengths() {
         let values = run.input(&run.data().floats(kind, n));
         let what = format_args!("length {n}, {kind:?}");
-        run.case(what, &poison(n), |k, q| (k.quantise_i8)(values.inner(), q))?;
+        let f = |k: &Kernels, q: &mut [i8]| (k.quantise_i8)(values.inner(), q);
+        let vanishes = values.inner().iter().all(|v| v.abs() < I8_FLOOR);
+        run.case_of(what, &poison(n), f, |_| zero_row(vanishes))?;
     }
     for n in SIZES.into_iter().filter(|&n| n > 0) {
         for largest in [127.0, -127.0, 254.0, 63.5, 1e-5, 1e-6] {
@@ -525,6 +728,11 @@ fn quantise_i8(run: &mut Run<'_>) -> Outcome {
         }
     }
     Ok(())
+}
+
+/// What is wrong where only activations that vanish go wrong.
+fn zero_row(vanishes: bool) -> Vec<Kind> {
+    if vanishes { vec![Kind::NanOnZeroRow] } else { Vec::new() }
 }
 
 fn quantise_q8_k(run: &mut Run<'_>) -> Outcome {
@@ -569,12 +777,21 @@ fn quantise_blocks(
     }
     for (what, values) in inputs {
         let (x, n, blocks) = (run.input(&values), values.len(), values.len() / block);
-        run.case(format_args!("{what}, values"), &poison(n), |k, q| {
-            f(k, x.inner(), q, &mut vec![0.0; blocks], &mut vec![0.0; blocks]);
-        })?;
-        run.case(format_args!("{what}, scales"), &poison(blocks), |k, d| {
-            f(k, x.inner(), &mut vec![0; n], d, &mut vec![0.0; blocks]);
-        })?;
+        let zero = |b: usize| x.inner()[b * block..][..block].iter().all(|v| *v == 0.0);
+        run.case_of(
+            format_args!("{what}, values"),
+            &poison(n),
+            |k, q| f(k, x.inner(), q, &mut vec![0.0; blocks], &mut vec![0.0; blocks]),
+            |seen| zero_row((0..n).all(|i| seen.got[i] == seen.expected[i] || zero(i / block))),
+        )?;
+        run.case_of(
+            format_args!("{what}, scales"),
+            &poison(blocks),
+            |k, d| f(k, x.inner(), &mut vec![0; n], d, &mut vec![0.0; blocks]),
+            |seen| {
+                zero_row((0..blocks).all(|b| seen.got[b].to_bits() == seen.expected[b].to_bits() || zero(b)))
+            },
+        )?;
         if run.operation == "quantise_q8_1" {
             run.case(format_args!("{what}, sums"), &poison(blocks), |k, s| {
                 f(k, x.inner(), &mut vec![0; n], &mut vec![0.0; blocks], s);
@@ -631,7 +848,11 @@ fn dequantise_i32(run: &mut Run<'_>) -> Outcome {
         let s = data.one_of(&[1.0, 127.0 / 1e-5, 127.0 / f32::MAX, 31.7, 0.3]);
         let w_scale = data.floats(kind, 1)[0];
         let what = format_args!("length {n}, s {s:e}, scale {w_scale:e}");
-        run.case(what, &poison(n), |k, out| (k.dequantise_i32)(acc.inner(), s, w_scale, out))?;
+        let f = |k: &Kernels, out: &mut [f32]| (k.dequantise_i32)(acc.inner(), s, w_scale, out);
+        run.case_of(what, &poison(n), f, |seen| {
+            let ignored = seen.got.iter().zip(acc.inner()).all(|(y, &acc)| *y == acc as f32 / s);
+            if ignored { vec![Kind::MissingScale] } else { Vec::new() }
+        })?;
     }
     Ok(())
 }

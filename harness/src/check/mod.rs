@@ -118,10 +118,12 @@ pub fn check(out: &Path, threads: usize, progress: &mut dyn FnMut(&str)) -> anyh
     };
     context.stage("float environment", stages::float_environment);
     context.stage("hostile GGUF files", stages::hostile_files);
+    context.stage("golden formats", stages::golden_formats);
     let kernels = context.stage("kernels", stages::kernels);
     let fixtures = context.stage("seeded fixtures", stages::fixtures);
     let parities = context.stage("golden models", stages::golden_models);
     context.stage("digest matrix", stages::invariance);
+    context.stage("self-test", stages::self_test);
     let (receipts, reports) = evidence::gather(&mut context, out, &kernels, &fixtures, &parities)?;
     Ok(Findings { rows: context.rows, receipts, reports })
 }

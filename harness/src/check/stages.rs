@@ -1,20 +1,20 @@
 //! The stages up to parity. Each runs to its end and adds a row; the first thing that fails is its detail.
 
 use super::{Context, Row, absent};
+use crate::faults;
 use crate::fixtures;
 use crate::receipts::record;
 use crate::receipts::types::ModelFacts;
 use crate::runs::engine::{self, Backend, Run};
 use crate::runs::file::ModelFile;
 use crate::runs::golden::{Golden, Reference};
+use crate::runs::matrix::{self, matrix};
 use crate::runs::parity::{Parity, against_golden};
+use crate::runs::{formats, hostile};
 use assay_engine::exact::environment;
-use assay_engine::gguf::Gguf;
-use assay_engine::gguf::hostile::{Hostile, corpus};
 use assay_engine::kernels::Kernels;
-use assay_engine::kernels::check::{OperationReport, Plan, check};
+use assay_engine::kernels::check::{OperationReport, Plan, check_tables};
 use assay_engine::model::Model;
-use assay_engine::tensor::Matrix;
 
 /// Numbers of threads of the invariance matrix.
 const THREADS: [usize; 4] = [1, 2, 3, 7];
@@ -34,33 +34,42 @@ pub(super) fn float_environment(context: &mut Context<'_>) -> anyhow::Result<()>
 
 pub(super) fn hostile_files(context: &mut Context<'_>) -> anyhow::Result<()> {
     context.say("hostile GGUF files");
-    let corpus = corpus();
-    let wrong = corpus.iter().find_map(|hostile| {
-        let got = error_of(hostile);
-        (got.as_deref() != Some(hostile.error))
-            .then(|| format!("{}: {got:?} for {:?}", hostile.name, hostile.error))
-    });
-    let result = wrong.map_or_else(|| Ok("each refused with its exact error".to_owned()), Err);
-    context.rows.push(Row::of("hostile GGUF files", corpus.len() as u64, result));
+    let held = hostile::refused_by(hostile::engine);
+    let said = held.as_ref().map(|_| "each refused with its exact error".to_owned());
+    let count = held.as_ref().map_or(0, |count| *count as u64);
+    context.rows.push(Row::of("hostile GGUF files", count, said.map_err(ToString::to_string)));
     Ok(())
 }
 
-/// What the reader, or the check of the weights, says about a hostile file.
-fn error_of(hostile: &Hostile) -> Option<String> {
-    let gguf = match Gguf::parse(&hostile.bytes) {
-        Ok(gguf) => gguf,
-        Err(error) => return Some(error.to_string()),
-    };
-    let validate = |tensor| Matrix::of(&gguf, tensor)?.validate();
-    gguf.tensors().iter().find_map(|tensor| validate(tensor).err()).map(|error| error.to_string())
+pub(super) fn golden_formats(context: &mut Context<'_>) -> anyhow::Result<()> {
+    context.say("golden formats");
+    let held = formats::read_by(&formats::ENGINE);
+    let said = held.as_ref().map(|_| "sizes, values and scales of the C++ quantisers".to_owned());
+    let count = held.as_ref().map_or(0, |count| *count as u64);
+    context.rows.push(Row::of("golden formats", count, said.map_err(ToString::to_string)));
+    Ok(())
+}
+
+/// The injected faults: the checks of this very table, on kernels, readers, graphs and reports that are wrong.
+pub(super) fn self_test(context: &mut Context<'_>) -> anyhow::Result<()> {
+    let outcomes = faults::run_all(&mut |fault| (context.progress)(&format!("self-test: {}", fault.what)))?;
+    let killed = outcomes.iter().filter(|outcome| outcome.killed).count();
+    let said = format!("{killed} of {} faults killed", outcomes.len());
+    let survivor = outcomes.iter().find(|outcome| !outcome.killed);
+    let result = survivor.map_or(Ok(said.clone()), |outcome| Err(format!("{said}: {}", outcome.line())));
+    context.rows.push(Row::of("self-test", outcomes.len() as u64, result));
+    Ok(())
 }
 
 pub(super) fn kernels(context: &mut Context<'_>) -> anyhow::Result<KernelReports> {
     let mut reports = KernelReports::new();
-    for table in context.tables.clone() {
+    let tables = context.tables.clone();
+    let checked = check_tables(&tables, &Plan::default(), &mut |operation| {
+        (context.progress)(&format!("kernels: {operation}"));
+    });
+    for (table, found) in tables.into_iter().zip(checked) {
         let what = format!("kernels {}", table.isa);
-        context.say(&what);
-        let (count, result) = match check(table, &Plan::default(), &mut |_| ()) {
+        let (count, result) = match found {
             Ok(found) => {
                 let cases = found.iter().map(|report| report.cases).sum();
                 let detail = format!("{} operations equal to scalar, bit for bit", found.len());
@@ -190,14 +199,10 @@ pub(super) fn invariance(context: &mut Context<'_>) -> anyhow::Result<()> {
         let model = Model::load(&gguf, None)?;
         for kernels in context.tables.clone() {
             context.say(&format!("digest matrix: {name} on {}", kernels.isa));
-            for (threads, batch) in
-                THREADS.into_iter().flat_map(|threads| BATCHES.map(|batch| (threads, batch)))
-            {
-                let backend = Backend { kernels, threads, batch };
-                let run = run(&model, &entry.prompt_token_ids, entry.greedy_token_ids.len(), backend)?;
-                failure = failure.or_else(|| wrong_digest(name, &entry.exact_v1_logits_sha256, &run));
-                count += 1;
-            }
+            let cells = matrix(&model, entry, kernels, &THREADS, &BATCHES)?;
+            count += cells.len() as u64;
+            let problem = matrix::problem(&cells, &entry.exact_v1_logits_sha256);
+            failure = failure.or(problem.map(|problem| format!("{name} on {}: {problem}", kernels.isa)));
         }
     }
     let detail = format!("threads {THREADS:?} x prompt whole, 1, 3 at a time: one digest a model");

@@ -4,6 +4,7 @@ use crate::args;
 use crate::exit::Exit;
 use crate::output;
 use assay_harness::check::{Findings, Verdict, check};
+use assay_harness::faults::{self, Outcome};
 use assay_harness::runs::engine::processors;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -22,6 +23,9 @@ pub(super) fn run(args: &args::Check) -> anyhow::Result<Exit> {
     let bar =
         ProgressBar::new_spinner().with_style(ProgressStyle::with_template("{spinner} {elapsed} {msg}")?);
     bar.enable_steady_tick(Duration::from_millis(100));
+    if args.self_test {
+        return self_test(args.json, &bar, start);
+    }
     let threads = args.threads.unwrap_or_else(processors);
     let findings = check(&args.out, threads, &mut |doing| bar.set_message(doing.to_owned()));
     bar.finish_and_clear();
@@ -34,6 +38,45 @@ pub(super) fn run(args: &args::Check) -> anyhow::Result<Exit> {
         output::line(&plain(&output))?
     }
     Ok(Exit::of(output.held))
+}
+
+#[derive(Serialize)]
+struct SelfTest {
+    held: bool,
+    seconds: f64,
+    faults: usize,
+    killed: usize,
+    kill_rate: f64,
+    outcomes: Vec<Outcome>,
+}
+
+fn self_test(json: bool, bar: &ProgressBar, start: Instant) -> anyhow::Result<Exit> {
+    let outcomes = faults::run_all(&mut |fault| bar.set_message(fault.what))?;
+    bar.finish_and_clear();
+    let (faults, killed) = (outcomes.len(), outcomes.iter().filter(|outcome| outcome.killed).count());
+    let seconds = start.elapsed().as_secs_f64();
+    let kill_rate = killed as f64 / faults as f64;
+    let test = SelfTest { held: killed == faults, seconds, faults, killed, kill_rate, outcomes };
+    if json {
+        output::json(&test)?;
+    } else {
+        output::line(&plain_self_test(&test))?;
+    }
+    Ok(Exit::of(test.held))
+}
+
+/// Four lines a fault: id, what it is and where it was seen; the check and what it said.
+fn plain_self_test(test: &SelfTest) -> String {
+    let one = |outcome: &Outcome| {
+        let Outcome { id, what, source, check, killed, message } = outcome;
+        let became = if *killed { "killed by" } else { "SURVIVES" };
+        let said = message.as_deref().unwrap_or("nothing was found");
+        format!("{id}\n  fault   {what}\n  seen    {source}\n  {became} {check}: {said}\n")
+    };
+    let mut lines: Vec<String> = test.outcomes.iter().map(one).collect();
+    let SelfTest { faults, killed, seconds, kill_rate, .. } = test;
+    lines.push(format!("kill rate  {killed} of {faults} ({:.1}%) in {seconds:.1} s", 100.0 * kill_rate));
+    lines.join("\n")
 }
 
 fn plain(output: &Output<'_>) -> String {

@@ -3,7 +3,7 @@
 use crate::args;
 use crate::exit::Exit;
 use crate::output;
-use assay_engine::kernels::check::{Mismatch, OperationReport, Plan, check};
+use assay_engine::kernels::check::{Checked as Checks, OperationReport, Plan, check_tables};
 use assay_engine::kernels::{self, Isa, Kernels};
 use assay_harness::files;
 use assay_harness::receipts::{canonical, record};
@@ -69,9 +69,14 @@ fn check_all(only: Option<Isa>, plan: &Plan, out: Option<&Path>, json: bool) -> 
         None => kernels::available(),
     };
     out.map(files::output_folder).transpose()?;
-    let scalar = reports(&kernels::scalar::KERNELS, plan);
-    let checked =
-        tables.into_iter().map(|table| one(table, plan, &scalar, out)).collect::<anyhow::Result<Vec<_>>>()?;
+    let all = [&[&kernels::scalar::KERNELS], &tables[..]].concat();
+    let mut found = check_tables(&all, plan, &mut |_| ());
+    let scalar = found.remove(0);
+    let checked = tables
+        .into_iter()
+        .zip(found)
+        .map(|(table, found)| one(table, plan, &scalar, found, out))
+        .collect::<anyhow::Result<Vec<_>>>()?;
     if json {
         output::json(&checked)?
     } else {
@@ -80,17 +85,13 @@ fn check_all(only: Option<Isa>, plan: &Plan, out: Option<&Path>, json: bool) -> 
     Ok(Exit::of(checked.iter().all(|checked| checked.held)))
 }
 
-fn reports(table: &Kernels, plan: &Plan) -> Result<Vec<OperationReport>, Box<Mismatch>> {
-    check(table, plan, &mut |_| ())
-}
-
 fn one(
     table: &'static Kernels,
     plan: &Plan,
-    scalar: &Result<Vec<OperationReport>, Box<Mismatch>>,
+    scalar: &Checks,
+    found: Checks,
     out: Option<&Path>,
 ) -> anyhow::Result<Checked> {
-    let found = reports(table, plan);
     let mismatch = found.as_ref().err().map(ToString::to_string);
     let reports = found.unwrap_or_default();
     let receipt = match (out, scalar, &mismatch) {

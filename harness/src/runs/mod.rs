@@ -4,6 +4,9 @@
 //! file.rs      a model file, mapped or embedded, and its digest
 //! engine.rs    one run of the engine, with everything a receipt needs
 //! golden.rs    golden data: a `models.json` and what bitnet.cpp computed for each model
+//! formats.rs   weight formats held to bytes of the C++ quantisers
+//! hostile.rs   the corpus of broken files held to a reader
+//! matrix.rs    one digest for every number of threads and every cut of the prompt
 //! compare.rs   the metrics, in fixed order in f64
 //! parity.rs    a run held to golden data: verdict and numbers
 //! ```
@@ -11,7 +14,10 @@
 pub mod compare;
 pub mod engine;
 pub mod file;
+pub mod formats;
 pub mod golden;
+pub mod hostile;
+pub mod matrix;
 pub mod parity;
 
 /// What can go wrong around a run.

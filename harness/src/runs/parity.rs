@@ -4,7 +4,9 @@ use super::compare::{Comparison, compare};
 use super::engine::{Backend, Run, run_with_logits};
 use super::golden::{Entry, Golden};
 use super::{Error, Result};
-use assay_engine::model::Model;
+use assay_engine::kernels::{Kernels, scalar};
+use assay_engine::kind::Kind;
+use assay_engine::model::{Activation, Model};
 
 /// Smallest cosine of any position that parity with golden logits allows. Two float kernels of the same graph agree to the
 /// last digits until one int8 rounding flips; 0.9999 is what that costs at worst on the golden models.
@@ -21,6 +23,8 @@ pub struct Parity {
     pub comparison: Comparison,
     /// The reference's tokens.
     pub reference_tokens: Vec<u32>,
+    /// For logits that are not exact: the known error in the graph that gives such logits.
+    pub kind: Option<Kind>,
 }
 
 /// A greedy step at which the two chose different tokens.
@@ -57,7 +61,9 @@ impl Parity {
         let mut failures = Vec::new();
         if !self.exact() {
             let got = hex::encode(self.run.outcome.logits_sha256);
-            failures.push(format!("logits digest is {got}, exact-v1 requires {}", self.expected_sha256));
+            let named = self.kind.map_or(String::new(), |kind| format!(": the error is that {kind}"));
+            failures
+                .push(format!("logits digest is {got}, exact-v1 requires {}{named}", self.expected_sha256));
         }
         if self.comparison.cosine_min < COSINE_MIN {
             failures.push(format!("cosine {} is below {COSINE_MIN}", self.comparison.cosine_min));
@@ -92,12 +98,69 @@ pub fn against_golden(golden: &Golden, entry: &Entry, model: &Model<'_>, backend
     let rows = prompt.len() + same;
     let values = rows * entry.vocab_size;
     let comparison = compare(&logits[..values], &reference[..values], entry.vocab_size);
-    Ok(Parity {
+    let mut parity = Parity {
         run,
         expected_sha256: entry.exact_v1_logits_sha256.clone(),
         comparison: comparison.ok_or_else(|| not_comparable(entry, "its logits hold NaN or infinity"))?,
         reference_tokens: entry.greedy_token_ids.clone(),
-    })
+        kind: None,
+    };
+    if !parity.exact() {
+        let file = golden.model(entry)?;
+        parity.kind = wrong_graph(&Model::load(&file.gguf()?, None)?, &parity.run, &logits)?;
+    }
+    Ok(parity)
+}
+
+/// Cosine with the logits of a wrong graph above which that graph is what ran.
+const SAME_GRAPH: f64 = 0.999;
+
+/// What is wrong with a graph whose logits for the prompt are `logits` up to rounding, while those of the right one,
+/// `model`, are not. Generated tokens do not count: rounding may choose others.
+fn wrong_graph(model: &Model<'_>, run: &Run, logits: &[f32]) -> Result<Option<Kind>> {
+    let vocab = run.outcome.vocab;
+    let near = |kernels: &'static Kernels, model: &Model<'_>| -> Result<bool> {
+        let backend = Backend { kernels, threads: run.backend.threads, batch: 0 };
+        let (_, theirs) = run_with_logits(model, backend, &run.request.prompt, 0)?;
+        let rows = run.request.prompt.len();
+        let all = compare(&logits[..rows * vocab], &theirs[..rows * vocab], vocab);
+        Ok(all.is_some_and(|all| all.cosine_min >= SAME_GRAPH))
+    };
+    if near(&scalar::KERNELS, model)? {
+        return Ok(None); // a matter of rounding
+    }
+    let gate = match model.activation {
+        Activation::Relu2 => Activation::Silu,
+        _ => Activation::Relu2,
+    };
+    if gate == Activation::Silu && near(&scalar::KERNELS, &Model { activation: gate, ..model.clone() })? {
+        return Ok(Some(Kind::SiluForRelu2));
+    }
+    for (attention, feed_forward) in [(true, true), (true, false), (false, true)] {
+        let mut without = model.clone();
+        for layer in &mut without.weights.layers {
+            layer.attn_sub_norm = layer.attn_sub_norm.take().filter(|_| !attention);
+            layer.ffn_sub_norm = layer.ffn_sub_norm.take().filter(|_| !feed_forward);
+        }
+        if model.config.arch.sub_norms && near(&scalar::KERNELS, &without)? {
+            return Ok(Some(Kind::SubNormSkipped));
+        }
+    }
+    Ok(near(&LAYER_NORM, model)?.then_some(Kind::LayernormForRmsnorm))
+}
+
+/// The right kernels, with a layer norm in place of the RMS norm.
+static LAYER_NORM: Kernels = Kernels { rms_norm: layer_norm, ..scalar::KERNELS };
+
+/// `out_i = (x_i − mean) / sqrt(var + eps) · w_i`, in f64.
+fn layer_norm(x: &[f32], w: &[f32], eps: f32, out: &mut [f32]) {
+    let n = x.len() as f64;
+    let mean = x.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
+    let var = x.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / n;
+    let r = 1.0 / (var + f64::from(eps)).sqrt();
+    for ((out, &x), &w) in out.iter_mut().zip(x).zip(w) {
+        *out = ((f64::from(x) - mean) * r * f64::from(w)) as f32;
+    }
 }
 
 fn not_comparable(entry: &Entry, problem: &str) -> Error {

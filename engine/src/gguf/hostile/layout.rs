@@ -6,9 +6,10 @@ use crate::gguf::GgmlType;
 
 const WHOLE: &str = "the file has all its bytes";
 const ALIGNED: &str = "offsets are multiples of the alignment";
-const OVERLAP: &str = "tensors share no bytes";
-const GAP: &str = "between tensors there is only alignment padding";
-const TRAILING: &str = "after the last tensor there is only alignment padding";
+pub(super) const OVERLAP: &str = "tensors share no bytes";
+pub(super) const GAP: &str = "between tensors there is only alignment padding";
+pub(super) const BLOCKS: &str = "the blocks of a type have one size";
+pub(super) const TRAILING: &str = "after the last tensor there is only alignment padding";
 
 /// Data, in the order of the file.
 pub(super) fn cases() -> Vec<Hostile> {
@@ -150,6 +151,19 @@ fn offsets() -> Vec<Hostile> {
 /// Types and shapes that ask for more or less room than there is.
 fn sizes() -> Vec<Hostile> {
     vec![
+        parse(
+            "Q2_0 in blocks of 128",
+            BLOCKS,
+            Draft::with(|draft| {
+                draft.infos[W].kind = GgmlType::Q2_0.id();
+                draft.infos[W].shape(&[128, 16]);
+                draft.infos[HALF].offset = 128 + 544;
+                draft.infos[TILE].offset = 128 + 544 + 32;
+                draft.data.splice(128..224, [0x55; 544]);
+            }),
+            "GGUF tensor data 'w': 544 bytes of Q2_0 are blocks of 128 weights in 34 bytes, but this type has 64 \
+             in 18 (group-128-file-under-group-64-id); quantise the original model again with a current llama.cpp",
+        ),
         parse(
             "one row too many",
             OVERLAP,

@@ -10,6 +10,7 @@ mod layout;
 mod metadata;
 mod payload;
 
+use crate::kind::Kind;
 use draft::Draft;
 
 /// Which layer must refuse a file.
@@ -34,6 +35,18 @@ pub struct Hostile {
     pub error: &'static str,
     /// Who must give it.
     pub stage: Stage,
+}
+
+impl Hostile {
+    /// The published kind of error that a reader makes who takes this file.
+    pub fn kind(&self) -> Option<Kind> {
+        match self.rule {
+            layout::OVERLAP | layout::GAP | layout::TRAILING => Some(Kind::ScaleReadAsPadding),
+            layout::BLOCKS => Some(Kind::Group128UnderGroup64),
+            payload::TERNARY => Some(Kind::CodeMapWithoutZero),
+            _ => None,
+        }
+    }
 }
 
 /// Every broken file: header, metadata, tensor list and layout in the order of the format, then payloads.

@@ -4,7 +4,7 @@ use super::draft::{Draft, layout, shape_of_tile};
 use super::{Hostile, Stage};
 use crate::gguf::GgmlType;
 
-const TERNARY: &str = "ternary codes are 0, 1 and 2";
+pub(super) const TERNARY: &str = "ternary codes are 0, 1 and 2";
 const SCALE: &str = "scales are finite";
 const FINITE: &str = "weights are finite";
 

@@ -1,7 +1,8 @@
 //! Cases of the operations that multiply weights: one function a shape of entry, one row of data a format.
 
 use super::data::{Codes, Data, Floats, Guarded, ROWS, SIZES};
-use super::{Outcome, Run, poison};
+use super::diagnose::{Case, Inputs};
+use super::{Outcome, Run, poison, suspects};
 use crate::kernels::acts::{Order, wanted_by};
 use crate::kernels::{Acts, Batch, Entries, Kernels};
 use crate::quant::{Format, qk256, t5};
@@ -134,10 +135,13 @@ pub(super) fn gemv_blocks(run: &mut Run<'_>, format: Format) -> Outcome {
         let w = run.input(&blocks(&mut data, format, bytes, rows, cols));
         let x = block_acts(&mut data, format, bytes, run.cases, cols);
         let what = format_args!("{rows} rows x {cols} columns of {}, {bytes:?}", format.name());
-        run.case(what, &poison(rows), |k, out| match k.multiply(format).entries {
+        let f = |k: &Kernels, out: &mut [f32]| match k.multiply(format).entries {
             Entries::Blocks(gemv, _) => gemv(w.inner(), &x, out),
             _ => unreachable!("a block format"),
-        })?;
+        };
+        let quantised = Inputs::Quantised(std::slice::from_ref(&x));
+        let case = Case { format, w: w.inner(), row_bytes: format.row_bytes(cols), x: quantised };
+        run.case_of(what, &poison(rows), f, |seen| suspects(&case, seen.got))?;
     }
     Ok(())
 }
@@ -151,10 +155,13 @@ pub(super) fn gemm_blocks(run: &mut Run<'_>, format: Format) -> Outcome {
         let x = Batch::new((0..tokens).map(row).collect());
         let what =
             format_args!("{rows} rows x {cols} columns of {}, {tokens} tokens, {bytes:?}", format.name());
-        run.case(what, &poison(rows * tokens), |k, out| match k.multiply(format).entries {
+        let f = |k: &Kernels, out: &mut [f32]| match k.multiply(format).entries {
             Entries::Blocks(_, gemm) => gemm(w.inner(), &x, out),
             _ => unreachable!("a block format"),
-        })?;
+        };
+        let quantised = Inputs::Quantised(x.rows());
+        let case = Case { format, w: w.inner(), row_bytes: format.row_bytes(cols), x: quantised };
+        run.case_of(what, &poison(rows * tokens), f, |seen| suspects(&case, seen.got))?;
     }
     Ok(())
 }
@@ -230,7 +237,9 @@ fn row_case(
         "{rows} rows x {cols} columns of {} in {row_bytes} bytes, order {order:?}, {tokens} tokens, {bytes:?}",
         format.name()
     );
-    run.case(what, &poison(rows * tokens), |k, out| f(k, w.inner(), row_bytes, &x, out))
+    let case = Case { format, w: w.inner(), row_bytes, x: Inputs::Quantised(x.rows()) };
+    let f = |k: &Kernels, out: &mut [i32]| f(k, w.inner(), row_bytes, &x, out);
+    run.case_of(what, &poison(rows * tokens), f, |seen| suspects(&case, seen.got))
 }
 
 /// `gemm_<floats>`.
@@ -246,10 +255,13 @@ pub(super) fn gemm_floats(run: &mut Run<'_>, format: Format) -> Outcome {
         let tokens = if cols == 0 { 1 } else { tokens };
         let x = run.input(&data.partners(kind, tokens * cols));
         let what = format_args!("{rows} rows x {cols} columns, {tokens} tokens, {kind:?}");
-        run.case(what, &poison(rows * tokens), |k, out| match k.multiply(format).entries {
+        let f = |k: &Kernels, out: &mut [f32]| match k.multiply(format).entries {
             Entries::Floats(_, gemm) => gemm(w.inner(), cols, x.inner(), out),
             _ => unreachable!("a float format"),
-        })?;
+        };
+        let floats = Inputs::Floats(cols, x.inner());
+        let case = Case { format, w: w.inner(), row_bytes: format.row_bytes(cols), x: floats };
+        run.case_of(what, &poison(rows * tokens), f, |seen| suspects(&case, seen.got))?;
     }
     Ok(())
 }
@@ -261,10 +273,13 @@ pub(super) fn gemv_floats(run: &mut Run<'_>, format: Format) -> Outcome {
         let w = run.input(&floats(&mut data, format, kind, rows * cols));
         let x = run.input(&data.partners(kind, cols));
         let what = format_args!("{rows} rows x {cols} columns, {kind:?}");
-        run.case(what, &poison(rows), |k, out| match k.multiply(format).entries {
+        let f = |k: &Kernels, out: &mut [f32]| match k.multiply(format).entries {
             Entries::Floats(gemv, _) => gemv(w.inner(), x.inner(), out),
             _ => unreachable!("a float format"),
-        })?;
+        };
+        let floats = Inputs::Floats(cols, x.inner());
+        let case = Case { format, w: w.inner(), row_bytes: format.row_bytes(cols), x: floats };
+        run.case_of(what, &poison(rows), f, |seen| suspects(&case, seen.got))?;
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use crate::receipts::text::Sha256Hex;
 use crate::receipts::types::Statement;
+use assay_engine::kind::Kind;
 use serde::Serialize;
 
 /// Defines [`Rule`] and the list of all in order, so that neither can miss one.
@@ -100,6 +101,24 @@ rules! {
     Corrections = "corrections", Tampered;
     /// Not older than the caller allows.
     Age = "age", Inconclusive;
+}
+
+impl Rule {
+    /// The published kind of error that a broken rule shows.
+    pub fn kind(self) -> Option<Kind> {
+        match self {
+            Rule::FloatEnvironment => Some(Kind::FtzOn),
+            Rule::ComputePath
+            | Rule::WorkRows
+            | Rule::Work
+            | Rule::WeightBytes
+            | Rule::Kernels
+            | Rule::Fallbacks
+            | Rule::Device
+            | Rule::Measurement => Some(Kind::ReportedNotRun),
+            _ => None,
+        }
+    }
 }
 
 /// What became of a rule.

@@ -4,6 +4,10 @@ use assay_engine::exact::exp::{LN2_HIGH, LN2_LOW, LOG2_E, MAX, MIN, POLYNOMIAL, 
 use assay_engine::exact::reduce::tree;
 use assay_engine::kernels::check::{Plan, check, check_operation, operations};
 use assay_engine::kernels::{Acts, Kernels, scalar};
+use assay_engine::kind::Kind;
+use products::Named;
+
+mod products;
 
 /// An operation, what is wrong with it, and how to plant that into a table.
 type Fault = (&'static str, &'static str, fn(&mut Kernels));
@@ -489,26 +493,50 @@ const FAULTS: &[Fault] = &[
     }),
 ];
 
+/// What the check must call some of [`FAULTS`].
+const NAMES: &[(&str, Kind)] = &[
+    ("fields in reverse", Kind::FieldsReversed),
+    ("last tile skipped", Kind::TailSkipped),
+    ("sum of activations not subtracted", Kind::ActivationSumForgotten),
+    ("activations without sign", Kind::UnsignedActivations),
+    ("a whole row in i16", Kind::I16AccumulatorOverflow),
+    ("a whole row in i16, saturating", Kind::I16AccumulatorOverflow),
+    ("last row of an odd number not written", Kind::PartNotWritten),
+    ("a row too many written", Kind::WriteOutside),
+    ("product rounded before it is added", Kind::ProductNotFused),
+    ("16 lanes", Kind::BatchVariantReduction),
+    ("one after the other", Kind::BatchVariantReduction),
+    ("no floor under the scale", Kind::NanOnZeroRow),
+    ("stale tail", Kind::StaleTail),
+    ("one too many scaled", Kind::WriteOutside),
+];
+
 #[test]
-fn every_planted_fault_is_caught() {
+fn every_planted_fault_is_caught_and_named() {
+    let named = |&(operation, what, plant): &Fault| -> Named {
+        let name = NAMES.iter().find(|(known, _)| *known == what);
+        (operation, what, plant, name.map(|(_, kind)| *kind))
+    };
+    let faults: Vec<Named> = FAULTS.iter().map(named).chain(products::faults()).collect();
     for operation in operations() {
-        assert!(FAULTS.iter().any(|fault| fault.0 == operation), "no fault is planted in {operation}");
+        assert!(faults.iter().any(|fault| fault.0 == operation), "no fault is planted in {operation}");
     }
     let plan = Plan { random_cases: 0, ..Plan::default() };
-    let missed = |(operation, what, plant): &Fault| {
+    let missed = |(operation, what, plant, kind): &Named| {
         let mut table = scalar::KERNELS;
         plant(&mut table);
         // The other operations are those of scalar: checking the faulty one alone is checking the table.
         match check_operation(&table, &plan, operation) {
             Err(mismatch) => {
                 assert_eq!(mismatch.operation, *operation);
-                None
+                let misnamed = kind.is_some() && mismatch.kind != *kind;
+                misnamed.then(|| format!("{operation}, {what}: called {:?}", mismatch.kind))
             }
-            Ok(_) => Some(format!("{operation}, {what}")),
+            Ok(_) => Some(format!("{operation}, {what}: not caught")),
         }
     };
-    let missed: Vec<String> = FAULTS.iter().filter_map(missed).collect();
-    assert!(missed.is_empty(), "{} of {} faults missed:\n{}", missed.len(), FAULTS.len(), missed.join("\n"));
+    let missed: Vec<String> = faults.iter().filter_map(missed).collect();
+    assert!(missed.is_empty(), "{} of {} faults missed:\n{}", missed.len(), faults.len(), missed.join("\n"));
 }
 
 #[test]
