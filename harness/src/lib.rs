@@ -1,7 +1,7 @@
 //! Holds ternary kernels and models to exact arithmetic, and writes down what happened.
 //!
 //! ```text
-//! fixtures → runs → receipts → reports          check: all of them, on embedded data
+//! fixtures → runs → plugins → receipts → reports          check: all of them, on embedded data
 //! ```
 //!
 //! Modules use only what stands to their left.
@@ -11,6 +11,8 @@ pub mod files;
 pub mod fixtures;
 
 pub mod runs;
+
+pub mod plugins;
 
 pub mod receipts;
 

@@ -1,9 +1,9 @@
-//! Modules use only what stands to their left: `fixtures → runs → receipts → reports`, then `check`.
+//! Modules use only what stands to their left: `fixtures → runs → plugins → receipts → reports`, then `check`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const ORDER: [&str; 6] = ["files", "fixtures", "runs", "receipts", "reports", "check"];
+const ORDER: [&str; 7] = ["files", "fixtures", "runs", "plugins", "receipts", "reports", "check"];
 
 fn rust_files(path: &Path, files: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(path).expect("folder") {

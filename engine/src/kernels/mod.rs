@@ -5,12 +5,14 @@
 //! avx2.rs     AVX2 + FMA + F16C
 //! avx512.rs   AVX-512 F/BW/VL/DQ, with VNNI or without
 //! check.rs    holds every table to scalar, bit for bit
+//! plugin/     kernels from outside: the C ABI, and adapters for other programs' libraries
 //! ```
 //!
 //! A [`Kernels`] table can be had only for an instruction set that this processor has ([`get`]), so holding one is the
 //! proof that its functions may be called.
 
 pub mod check;
+pub mod plugin;
 pub mod scalar;
 pub mod tiles;
 

@@ -5,6 +5,7 @@ mod fixtures;
 mod inspect;
 mod kernels;
 mod parity;
+mod plugins;
 mod receipt;
 #[cfg(feature = "report")]
 mod report;
