@@ -1,7 +1,15 @@
 //! Runs the cases of one kernel, group by group. This runs in the child: it may die in any call of the kernel.
+//!
+//! ```text
+//! trials.rs   groups that make more than one call of a case
+//! threads.rs  calls on several threads at once
+//! ```
+
+mod threads;
+mod trials;
 
 use super::fault;
-use super::formats::{Activations, Weights, quantise};
+use super::formats::{Activations, Weights};
 use super::groups::{Case, Group, Lists, Wall};
 use super::memory::{Buffer, FILL, Role};
 use super::name::{POISON, is, name};
@@ -11,13 +19,6 @@ use assay_engine::exact::environment;
 use assay_engine::kernels::check::data::Data;
 use assay_engine::kernels::plugin::{Call, Declared, Kernel, ResultKind, Status};
 use sha2::{Digest, Sha256};
-use std::sync::Barrier;
-use std::time::{Duration, Instant};
-
-/// Threads that call at once.
-const THREADS: usize = 4;
-/// How long they go on.
-const THREADS_TIME: Duration = Duration::from_millis(250);
 
 /// The buffers of a call.
 struct Buffers {
@@ -273,168 +274,6 @@ impl<'a> Checker<'a> {
             checker.hold(problem, &problem.expected(), &outcome)
         })
     }
-
-    fn tokens(&mut self) -> Result<()> {
-        self.each(Group::Tokens, |checker, case, problem| {
-            let together = checker.call(case, problem, FILL)?;
-            checker.hold(problem, &problem.expected(), &together)?;
-            let Outcome::Outputs(together) = together else { return Ok(()) };
-            for (t, of_token) in together.chunks(problem.recipe.rows.max(1)).enumerate() {
-                if let Outcome::Outputs(alone) = checker.call(case, &problem.token(t), FILL)?
-                    && alone != of_token
-                {
-                    let message =
-                        format!("token {t} alone gives other bits than among {}", problem.recipe.tokens);
-                    return Err(checker.finding("batch-variant-reduction", message));
-                }
-            }
-            Ok(())
-        })
-    }
-
-    fn padding(&mut self) -> Result<()> {
-        self.each(Group::Padding, |checker, case, problem| {
-            let expected = problem.expected();
-            let mut first = None;
-            for gap in [FILL, 0, 0x7f] {
-                let outcome = checker.call(case, problem, gap)?;
-                if let (Some(before), Outcome::Outputs(now)) = (&first, &outcome)
-                    && before != now
-                {
-                    let message = "the result depends on bytes between rows or tokens";
-                    return Err(checker.finding("stale-tail", message));
-                }
-                let held = checker.hold(problem, &expected, &outcome);
-                if gap == FILL {
-                    // Wrong, and with other bytes between the rows wrong in another way: it reads them.
-                    if let (Err(finding), Outcome::Outputs(was)) = (&held, &outcome) {
-                        let again = checker.call(case, problem, 0)?;
-                        if finding.kind == "wrong-result"
-                            && matches!(&again, Outcome::Outputs(now) if now != was)
-                        {
-                            let message = "the result depends on bytes between rows or tokens";
-                            return Err(checker.finding("stale-tail", message));
-                        }
-                    }
-                }
-                held?;
-                if let Outcome::Outputs(outputs) = outcome {
-                    first.get_or_insert(outputs);
-                }
-            }
-            Ok(())
-        })
-    }
-
-    /// Weights that stay where they are under other activations, and the other way round.
-    fn aliasing(&mut self) -> Result<()> {
-        self.each(Group::Aliasing, |checker, case, problem| {
-            let mut other = problem.token(0);
-            other.q.reverse();
-            let (expected, expected_other) = (problem.expected(), other.expected());
-            checker.put_weights(case, problem, FILL)?;
-            for _ in 0..2 {
-                let outcome = checker.call_on_weights(case, problem, FILL)?;
-                checker.hold(problem, &expected, &outcome)?;
-                let outcome = checker.call_on_weights(case, &other, FILL)?;
-                checker.hold(&other, &expected_other, &outcome)?;
-            }
-            Ok(())
-        })
-    }
-
-    fn repeatability(&mut self) -> Result<()> {
-        let mut before: Option<Problem> = None;
-        self.each(Group::Repeatability, |checker, case, problem| {
-            let outcome = checker.call(case, problem, FILL)?;
-            checker.hold(problem, &problem.expected(), &outcome)?;
-            if let Some(before) = before.replace(problem.token(0)) {
-                checker.call(case, &before, FILL)?;
-            }
-            for _ in 0..3 {
-                let again = checker.call(case, problem, FILL)?;
-                if let (Outcome::Outputs(first), Outcome::Outputs(again)) = (&outcome, &again)
-                    && first != again
-                {
-                    return Err(
-                        checker.finding("not-repeatable", "the same call gives other bits the second time")
-                    );
-                }
-            }
-            Ok(())
-        })
-    }
-
-    fn threads(&mut self) -> Result<()> {
-        let mut jobs = Vec::new();
-        let cases = self.lists.cases(Group::Threads);
-        for (set, job) in (1..=THREADS).zip(cases.chunks(cases.len().div_ceil(THREADS))) {
-            let mut list = Vec::new();
-            for (at, case) in job.iter().enumerate() {
-                let problem = self.problem(Group::Threads, set * 100 + at, case);
-                self.announce(case.text(self.lists.seed, (set * 100 + at) as u64));
-                let outcome = self.call(case, &problem, FILL)?;
-                self.hold(&problem, &problem.expected(), &outcome)?;
-                if let Outcome::Outputs(outputs) = outcome {
-                    list.push((problem, outputs));
-                }
-            }
-            jobs.push((Buffers::new(set).map_err(|e| self.memory(&e))?, list));
-        }
-        self.announce(format!("seed {}, {THREADS} threads at once", self.lists.seed));
-        let (kernel, barrier) = (self.kernel, Barrier::new(THREADS));
-        let wrong = std::thread::scope(|scope| {
-            let threads: Vec<_> = jobs
-                .into_iter()
-                .map(|(buffers, list)| scope.spawn(|| in_thread(kernel, &barrier, buffers, list)))
-                .collect();
-            threads.into_iter().filter_map(|thread| thread.join().ok().flatten()).next()
-        });
-        match wrong {
-            Some(message) => Err(self.finding("not-thread-safe", message)),
-            None => Ok(()),
-        }
-    }
-
-    fn quantiser(&mut self) -> Result<()> {
-        let format = self.lists.activations.name;
-        for number in 0..200_u64 {
-            let mut data = Data::new(self.lists.seed, Group::Quantiser.name(), number);
-            let n = (1 + data.below(4)) * 256;
-            let span = data.one_of(&[1e-6_f32, 0.5, 1.0, 30.0]);
-            let x: Vec<f32> = (0..n)
-                .map(|i| match number % 4 {
-                    0 => 0.0,
-                    // Ties: the scale is 1, half of the values lie between two integers.
-                    1 => {
-                        if i % 32 == 0 {
-                            127.0
-                        } else {
-                            data.below(254) as f32 / 2.0 - 63.0
-                        }
-                    }
-                    _ => (data.below(1 << 24) as f32 / 8_388_608.0 - 1.0) * span,
-                })
-                .collect();
-            let kind = ["zeros", "ties", "random", "random"][(number % 4) as usize];
-            self.announce(format!("seed {}, case {number}: {n} values, {kind}", self.lists.seed));
-            let Some(expected) = quantise(format, &x) else { return Ok(()) };
-            let mut got = vec![0; expected.len()];
-            if !self.kernel.quantise(&x, &mut got) {
-                return Ok(());
-            }
-            if let Some(at) = (0..got.len()).find(|at| got[*at] != expected[*at]) {
-                let message = format!(
-                    "byte {at} of {format} is {:#04x}, by the contract {:#04x}: the activations of its program are not ours",
-                    got[at], expected[at]
-                );
-                return Err(self.finding("activations-differ", message));
-            }
-            self.hash.update(&got);
-            self.result.cases += 1;
-        }
-        Ok(())
-    }
 }
 
 /// The wall of buffer `index` (weights, activations, outputs).
@@ -461,56 +300,6 @@ fn run(kernel: &Kernel, buffers: &mut Buffers, problem: &Problem, strides: &Stri
         out: buffers.out.words(),
         out_stride: strides.out,
     })
-}
-
-/// Calls again and again while the others do; what was wrong first.
-fn in_thread(
-    kernel: &Kernel,
-    barrier: &Barrier,
-    mut buffers: Buffers,
-    list: Vec<(Problem, Vec<u32>)>,
-) -> Option<String> {
-    let end = Instant::now() + THREADS_TIME;
-    barrier.wait();
-    let mut wrong = None;
-    while wrong.is_none() && Instant::now() < end {
-        for (problem, serial) in &list {
-            let declared = kernel.declared();
-            let strides = Strides::of(declared, problem, 0);
-            let scales: Vec<u8> = problem.s.iter().flat_map(|s| s.to_le_bytes()).collect();
-            let poison: Vec<u8> = serial.iter().flat_map(|_| POISON.to_le_bytes()).collect();
-            let weights = problem.weight_bytes(strides.weights, FILL);
-            let activations = problem.activation_bytes(strides.activations, FILL);
-            let put = (buffers.weights.put(&weights, Wall::Behind, declared.weights_align))
-                .and_then(|()| {
-                    buffers.activations.put(&activations, Wall::Behind, declared.activations_align)
-                })
-                .and_then(|()| buffers.scales.put(&scales, Wall::Behind, 4));
-            if let Err(error) = put {
-                return Some(format!("the check has no memory: {error}"));
-            }
-            // Many calls on the same data: the threads must meet inside the kernel.
-            for _ in 0..20 {
-                if let Err(error) = buffers.out.put(&poison, Wall::Behind, declared.out_align) {
-                    return Some(format!("the check has no memory: {error}"));
-                }
-                run(kernel, &mut buffers, problem, &strides);
-                if buffers.out.words() != serial.as_slice() {
-                    let at =
-                        (0..serial.len()).find(|at| buffers.out.words()[*at] != serial[*at]).unwrap_or(0);
-                    let (rows, cols) = (problem.recipe.rows, problem.recipe.cols);
-                    wrong = Some(format!(
-                        "{rows} rows x {cols} columns beside other calls: row {at} has the bits {:#010x}, alone {:#010x}; \
-                         a static buffer?",
-                        buffers.out.words()[at],
-                        serial[at]
-                    ));
-                    break;
-                }
-            }
-        }
-    }
-    wrong
 }
 
 /// Expected and got, in numbers.
