@@ -130,6 +130,16 @@ pub enum Error {
         /// What the user can do about it.
         advice: &'static str,
     },
+    /// A shared library is no plug-in, or not one that can be used here.
+    #[error("{path}: {problem}; {advice}")]
+    Plugin {
+        /// The path as the caller gave it.
+        path: String,
+        /// What is wrong with it.
+        problem: String,
+        /// What the user can do about it.
+        advice: &'static str,
+    },
     /// A thread pool could not be made.
     #[error("cannot run with {threads} threads: {problem}")]
     Threads {

@@ -233,21 +233,42 @@ pub(crate) enum KernelsCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Hold every instruction set to scalar, bit for bit.
-    Check {
-        /// Only this instruction set.
-        #[arg(long, value_parser = |name: &str| Isa::parse(name))]
-        isa: Option<Isa>,
-        /// Seed of the random cases.
-        #[arg(long, default_value_t = assay_engine::kernels::check::Plan::default().seed)]
-        seed: u64,
-        /// Write receipts into this folder.
-        #[arg(long, value_name = "DIR")]
-        out: Option<PathBuf>,
-        /// The result as JSON on stdout.
-        #[arg(long)]
-        json: bool,
+    /// Hold every instruction set to scalar, bit for bit; or kernels from outside, in a child process.
+    Check(CheckKernels),
+    /// The child process of `check --plugin`.
+    #[command(hide = true)]
+    Child {
+        /// What to do, as JSON.
+        request: String,
     },
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct CheckKernels {
+    /// Only this instruction set.
+    #[arg(long, value_parser = |name: &str| Isa::parse(name), conflicts_with_all = ["plugin", "peer"])]
+    pub(crate) isa: Option<Isa>,
+    /// A plug-in: a shared library with the C ABI of assay_kernel.h (docs/plugins.md).
+    #[arg(long, value_name = "FILE", conflicts_with = "peer")]
+    pub(crate) plugin: Option<PathBuf>,
+    /// Another program's kernels: llama.cpp, llama.cpp:BACKEND (scripts/peers.sh fetches them), bitnet.cpp:LIBGGML
+    #[arg(long, value_name = "PEER")]
+    pub(crate) peer: Option<String>,
+    /// Only this kernel of the plug-in or peer.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) kernel: Option<String>,
+    /// Seconds that a group of cases of a plug-in or peer may take.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub(crate) timeout: u32,
+    /// Seed of the random cases.
+    #[arg(long, default_value_t = assay_engine::kernels::check::Plan::default().seed)]
+    pub(crate) seed: u64,
+    /// Write receipts into this folder.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// The result as JSON on stdout.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,7 +1,8 @@
 //! Holds ternary kernels and models to exact arithmetic, and writes down what happened.
 //!
 //! ```text
-//! fixtures → runs → convert → receipts → reports          check: all of them, on embedded data; faults: the checks themselves
+//! fixtures → runs → convert → plugins → receipts → reports
+//! faults: published bugs for the checks;   check: all of them, on embedded data
 //! ```
 //!
 //! Modules use only what stands to their left.
@@ -13,6 +14,8 @@ pub mod fixtures;
 pub mod runs;
 
 pub mod convert;
+
+pub mod plugins;
 
 pub mod receipts;
 

@@ -6,6 +6,7 @@
 //! avx512.rs   AVX-512 F/BW/VL/DQ, with VNNI or without
 //! neon/       NEON, with dot products or without
 //! check.rs    holds every table to scalar, bit for bit
+//! plugin/     kernels from outside: the C ABI, and adapters for other programs' libraries
 //! ```
 //!
 //! A [`Kernels`] table can be had only for an instruction set that this processor has ([`get`]), so holding one is the
@@ -15,6 +16,7 @@ pub mod acts;
 pub mod check;
 mod formats;
 mod panel;
+pub mod plugin;
 pub mod scalar;
 
 #[cfg(target_arch = "x86_64")]

@@ -1,5 +1,6 @@
 //! `assay kernels`: what this machine can run, and whether it is exact.
 
+use super::plugins;
 use crate::args;
 use crate::exit::Exit;
 use crate::output;
@@ -14,10 +15,18 @@ use std::path::{Path, PathBuf};
 pub(super) fn run(args: &args::KernelsCommand) -> anyhow::Result<Exit> {
     match args {
         args::KernelsCommand::List { json } => list(*json),
-        args::KernelsCommand::Check { isa, seed, out, json } => {
-            let plan = Plan { seed: *seed, ..Plan::default() };
-            check_all(*isa, &plan, out.as_deref(), *json)
+        args::KernelsCommand::Check(args) if args.plugin.is_some() || args.peer.is_some() => {
+            plugins::run(args)
         }
+        args::KernelsCommand::Check(args) => {
+            anyhow::ensure!(
+                args.kernel.is_none(),
+                "--kernel names a kernel of a --plugin or --peer; give one"
+            );
+            let plan = Plan { seed: args.seed, ..Plan::default() };
+            check_all(args.isa, &plan, args.out.as_deref(), args.json)
+        }
+        args::KernelsCommand::Child { request } => plugins::child(request),
     }
 }
 

@@ -6,6 +6,7 @@ mod fixtures;
 mod inspect;
 mod kernels;
 mod parity;
+mod plugins;
 mod receipt;
 #[cfg(feature = "report")]
 mod report;

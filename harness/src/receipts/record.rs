@@ -2,13 +2,15 @@
 
 use super::error::{Error, Result};
 use super::machine;
-use super::text::{DateTime, Decimal, FileName, KernelName, RegisterBits, Sha256Hex, Word};
+use super::text::{DateTime, Decimal, FileName, KernelName, Label, RegisterBits, Sha256Hex, Word};
 use super::types::{
-    CaseList, CheckedOperation, Claim, ComputePath, Contract, Divergence, Execution, Feeding, Fixture,
-    FloatEnvironment, FloatRegister, Greedy, Input, KernelCheckClaim, KernelResult, Kind, Logits,
-    Measurement, ModelFacts, ModelRunClaim, Parity, Phase, Predicate, Reference, Sample, Sampling, Shape,
-    Statement, Status, Subject, TensorFacts, Thresholds, Work,
+    CaseList, CheckedOperation, Claim, ComputePath, Contract, Digest, Divergence, Execution, Feeding,
+    Fixture, FloatEnvironment, FloatRegister, Greedy, Input, KernelCheckClaim, KernelResult, Kind, Logits,
+    Measurement, ModelFacts, ModelRunClaim, Parity, Phase, PluginCheckClaim, PluginFinding, PluginKernel,
+    PluginResult, Predicate, Reference, Sample, Sampling, Shape, Statement, Status, Subject, TensorFacts,
+    Thresholds, Work,
 };
+use crate::plugins;
 use crate::runs::engine::{Backend, Run};
 use crate::runs::file::ModelFile;
 use crate::runs::golden::Golden;
@@ -16,8 +18,8 @@ use crate::runs::parity::{self, COSINE_MIN};
 use assay_engine::decode;
 use assay_engine::exact::environment;
 use assay_engine::gguf::Gguf;
-use assay_engine::kernels::Isa;
 use assay_engine::kernels::check::{CASES_VERSION, OperationReport, Plan};
+use assay_engine::kernels::{Isa, scalar};
 use assay_engine::model::Model;
 use assay_engine::tensor::Matrix;
 use assay_engine::tokenizer::Tokenizer;
@@ -28,6 +30,10 @@ const LIMITS: [&str; 2] = [
     "not signed: it shows what was computed, not by whom",
     "timings are those of one run on a machine that may have had other work",
 ];
+
+/// And of a plug-in check.
+const PLUGIN_LIMIT: &str =
+    "a finite list of cases: a kernel that held may still be wrong elsewhere, or know that it is checked";
 
 /// Facts of a model file: digests of the file, of every tensor and of the weights they decode to.
 ///
@@ -145,6 +151,78 @@ pub fn kernel_check(
     Statement::new(subject, predicate)
 }
 
+/// The receipt of a check of kernels from outside.
+///
+/// # Errors
+/// - a name or number does not fit its field.
+pub fn plugin_check(report: &plugins::Report) -> Result<Statement> {
+    let label = |text: &str| Label::parse(text);
+    let sha256 = Sha256Hex::parse(&report.sha256)?;
+    let kernel = |kernel: &plugins::KernelReport| {
+        let facts = &kernel.kernel;
+        Ok(PluginKernel {
+            name: label(&facts.name)?,
+            weights: label(&facts.weights)?,
+            activations: label(&facts.activations)?,
+            result: label(&facts.result)?,
+            max_tokens: facts.max_tokens,
+        })
+    };
+    let mut results = Vec::new();
+    for kernel in &report.kernels {
+        let name = label(&kernel.kernel.name)?;
+        for result in &kernel.groups {
+            let finding = result.finding.as_ref().map(|finding| {
+                let (message, case) = (finding.message.clone(), finding.case.clone());
+                Ok::<_, Error>(PluginFinding { kind: label(&finding.kind)?, message, case })
+            });
+            results.push(PluginResult {
+                kernel: name.clone(),
+                group: label(result.group.name())?,
+                cases: u32::try_from(result.cases).unwrap_or(u32::MAX),
+                declined: u32::try_from(result.declined).unwrap_or(u32::MAX),
+                outputs_sha256: Some(result.outputs_sha256.as_str())
+                    .filter(|digest| !digest.is_empty())
+                    .map(Sha256Hex::parse)
+                    .transpose()?,
+                largest_error: result.worst.map(decimal).transpose()?,
+                finding: finding.transpose()?,
+            });
+        }
+        for group in &kernel.not_run {
+            let message = "not run: groups before it had killed their process".to_owned();
+            results.push(PluginResult {
+                kernel: name.clone(),
+                group: label(group.name())?,
+                cases: 0,
+                declined: 0,
+                outputs_sha256: None,
+                largest_error: None,
+                finding: Some(PluginFinding { kind: label("not-run")?, message, case: String::new() }),
+            });
+        }
+    }
+    let claim = Claim::PluginCheck(PluginCheckClaim {
+        contract: Contract::ExactV1,
+        case_list: CaseList { seed: report.seed.into(), version: plugins::PLUGIN_CASES_VERSION },
+        name: label(&report.name)?,
+        version: report.version.clone(),
+        library_sha256: sha256.clone(),
+        kernels: report.kernels.iter().map(kernel).collect::<Result<_>>()?,
+    });
+    let subject = Subject { name: FileName::parse(&report.file)?, digest: Digest { sha256 } };
+    // What the kernels are held to is computed in scalar code.
+    let backend = Backend { kernels: &scalar::KERNELS, threads: 1, batch: 0 };
+    let execution = execution(backend, 1, environment::check()?)?;
+    let predicate = Predicate {
+        plugin_results: Some(results),
+        status: status(report.held()),
+        limits: [LIMITS[0].to_owned(), PLUGIN_LIMIT.to_owned()].to_vec(),
+        ..predicate(Kind::PluginCheck, claim, execution)
+    };
+    Statement::new(subject, predicate)
+}
+
 fn status(held: bool) -> Status {
     if held { Status::Held } else { Status::Failed }
 }
@@ -192,6 +270,7 @@ fn predicate(kind: Kind, claim: Claim, execution: Execution) -> Predicate {
         measurement: None,
         parity: None,
         kernel_results: None,
+        plugin_results: None,
         status: Status::Held,
         environment: machine::environment(),
         limits: LIMITS.map(str::to_owned).to_vec(),

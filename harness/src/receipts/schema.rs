@@ -8,13 +8,16 @@ use std::sync::LazyLock;
 /// The committed file, from the root of the repository.
 pub const PATH: &str = "schemas/receipt-v1.schema.json";
 
+/// Keys that came after the first receipts of this version: absent, never `null`, where they do not apply.
+const OPTIONAL: [&str; 1] = ["plugin_results"];
+
 static VALIDATOR: LazyLock<jsonschema::Validator> = LazyLock::new(|| {
     jsonschema::draft202012::new(&receipt_schema())
         .expect("a schema generated from our own types is a valid schema")
 });
 
 /// The schema of [`Statement`]. Stricter than what schemars makes of the types in two ways: every key is
-/// required (what is absent is `null`, so there is one form), and u32 has its maximum.
+/// required (what is absent is `null`, so there is one form) but those of [`OPTIONAL`], and u32 has its maximum.
 pub fn receipt_schema() -> Value {
     let mut schema = schemars::SchemaGenerator::default().into_root_schema_for::<Statement>();
     strict(&mut schema);
@@ -29,6 +32,7 @@ fn strict(schema: &mut Schema) {
         .and_then(Value::as_object)
         .map(|map| map.keys().cloned().collect::<Vec<_>>());
     if let Some(mut keys) = keys {
+        keys.retain(|key| !OPTIONAL.contains(&key.as_str()));
         keys.sort();
         schema.insert("required".into(), keys.into());
     }

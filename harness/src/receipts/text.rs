@@ -122,6 +122,14 @@ text_type!(
     |text| text.split_once('/').is_some_and(|(kernel, isa)| is_word(kernel) && is_word(isa))
 );
 text_type!(
+    /// A name that a plug-in gives itself or a kernel: letters, digits and `. _ / + -`.
+    Label,
+    "1 to 64 letters, digits and . _ / + -",
+    "^[A-Za-z0-9._/+-]{1,64}$",
+    |text| (1..=64).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._/+-".contains(&b))
+);
+text_type!(
     /// The bits of a control register: `0x` and 8 or 16 lower-case hexadecimal digits.
     RegisterBits,
     "register bits: 0x and 8 or 16 lower-case hexadecimal digits",

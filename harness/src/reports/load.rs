@@ -2,6 +2,7 @@
 
 use super::{Error, Result};
 use crate::files;
+use crate::receipts::canonical;
 use crate::receipts::text::Sha256Hex;
 use crate::receipts::types::{Claim, Measurement, Phase, Statement, Status};
 use crate::receipts::verify::{MAX_BYTES, Options, Verdict, verify};
@@ -121,6 +122,12 @@ fn row(statement: &Statement, receipt_id: String) -> Run {
     let kind = predicate.kind.as_str();
     let (question, digest) = match &predicate.claim {
         Claim::ModelRun(claim) => (question(statement), claim.logits.sha256.to_string()),
+        Claim::PluginCheck(_) => {
+            // The question is the library and its cases (the claim id); the answer, what was found.
+            let results = predicate.plugin_results.as_deref().unwrap_or_default();
+            let digest = canonical::to_bytes(&results).map(|bytes| Sha256Hex::of(&bytes).to_string());
+            (predicate.claim_id.to_string(), digest.unwrap_or_default())
+        }
         Claim::KernelCheck(claim) => {
             let outputs: Vec<&str> = claim.operations.iter().map(|o| o.outputs_sha256.as_str()).collect();
             let digest = Sha256Hex::of(outputs.concat().as_bytes());

@@ -1,9 +1,10 @@
 //! Receipts that nobody's run wrote, with counters that add up: what the rules are tested on.
 
 use assay_engine::kernels::check::{CASES_VERSION, operations};
+use assay_harness::plugins::{Group, PLUGIN_CASES_VERSION};
 use assay_harness::receipts::canonical;
 use assay_harness::receipts::text::{
-    DateTime, Decimal, FileName, KernelName, RegisterBits, Sha256Hex, U64, Word,
+    DateTime, Decimal, FileName, KernelName, Label, RegisterBits, Sha256Hex, U64, Word,
 };
 use assay_harness::receipts::types::*;
 use assay_harness::receipts::verify::Options;
@@ -35,8 +36,43 @@ pub(crate) fn options(statement: &Statement) -> Options {
     Options { file_name: Some(canonical::file_name(statement, &id)), now: NOW, ..Options::default() }
 }
 
-pub(crate) fn all() -> [Statement; 4] {
-    [model_run(), parity(), diverged(), kernel_check()]
+pub(crate) fn all() -> [Statement; 5] {
+    [model_run(), parity(), diverged(), kernel_check(), plugin_check()]
+}
+
+pub(crate) fn plugin_check() -> Statement {
+    let label = |text: &str| Label::parse(text).unwrap();
+    let sha256 = Sha256Hex::of(b"library");
+    let subject = Subject::model(FileName::parse("libtiny.so").unwrap(), sha256.clone());
+    let claim = PluginCheckClaim {
+        contract: Contract::ExactV1,
+        case_list: CaseList { seed: U64::from(7), version: PLUGIN_CASES_VERSION },
+        name: label("tiny"),
+        version: "1.0".into(),
+        library_sha256: sha256,
+        kernels: vec![PluginKernel {
+            name: label("llama.cpp/haswell/vec_dot_tq2_0_q8_K"),
+            weights: label("TQ2_0"),
+            activations: label("q8_K"),
+            result: label("f32-close"),
+            max_tokens: 1,
+        }],
+    };
+    let result = |group: Group| PluginResult {
+        kernel: label("llama.cpp/haswell/vec_dot_tq2_0_q8_K"),
+        group: label(group.name()),
+        cases: 20,
+        declined: 0,
+        outputs_sha256: Some(Sha256Hex::of(group.name().as_bytes())),
+        largest_error: Some(decimal("0.00000001")),
+        finding: None,
+    };
+    let mut predicate = predicate(Kind::PluginCheck, Claim::PluginCheck(claim), Vec::new());
+    predicate.execution.batch = 1;
+    // The last is owed: the example without it must be caught.
+    let groups = Group::ALL.into_iter().filter(|group| !matches!(group, Group::Tokens | Group::Quantiser));
+    predicate.plugin_results = Some(groups.map(result).collect());
+    Statement::new(subject, predicate).unwrap()
 }
 
 pub(crate) fn model_run() -> Statement {
@@ -134,6 +170,7 @@ fn predicate(kind: Kind, claim: Claim, work: Vec<Work>) -> Predicate {
         measurement: None,
         parity: None,
         kernel_results: None,
+        plugin_results: None,
         status: Status::Held,
         environment: environment(),
         limits: vec!["One machine, one run.".into()],

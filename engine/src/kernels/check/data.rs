@@ -6,13 +6,13 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 /// Lengths that bracket the boundaries inside kernels: registers, rounds of 32, tiles, chunks of 256.
-pub(super) const SIZES: [usize; 35] = [
+pub const SIZES: [usize; 35] = [
     0, 1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 63, 64, 65, 95, 96, 97, 127, 128, 129, 255, 256, 257,
     300, 384, 511, 512, 513, 640, 768, 1000, 2560,
 ];
 
 /// Numbers of rows: below, at and above every group that a kernel may take together.
-pub(super) const ROWS: [usize; 12] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 33];
+pub const ROWS: [usize; 12] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 33];
 
 /// Kinds of float data. All are finite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,12 +78,13 @@ impl Codes {
     ];
 }
 
-/// A source of data, one for each case.
-pub(super) struct Data(ChaCha20Rng);
+/// A source of data, one for each case: also for checks of kernels from outside.
+#[derive(Debug)]
+pub struct Data(ChaCha20Rng);
 
 impl Data {
     /// Stream `case` of an operation under a seed.
-    pub(super) fn new(seed: u64, operation: &str, case: u64) -> Data {
+    pub fn new(seed: u64, operation: &str, case: u64) -> Data {
         let mut key = [0; 32];
         key[..8].copy_from_slice(&seed.to_le_bytes());
         for (key, byte) in key[8..].iter_mut().zip(operation.bytes()) {
@@ -94,16 +95,18 @@ impl Data {
         Data(rng)
     }
 
-    pub(super) fn u32(&mut self) -> u32 {
+    /// 32 random bits.
+    pub fn u32(&mut self) -> u32 {
         self.0.next_u32()
     }
 
     /// A number below `n`, by multiplication.
-    pub(super) fn below(&mut self, n: u32) -> usize {
+    pub fn below(&mut self, n: u32) -> usize {
         ((u64::from(self.u32()) * u64::from(n)) >> 32) as usize
     }
 
-    pub(super) fn one_of<T: Copy>(&mut self, choices: &[T]) -> T {
+    /// One of them, each as likely.
+    pub fn one_of<T: Copy>(&mut self, choices: &[T]) -> T {
         choices[self.below(choices.len() as u32)]
     }
 

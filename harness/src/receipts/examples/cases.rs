@@ -2,11 +2,13 @@
 
 use super::Without;
 use crate::receipts::canonical;
-use crate::receipts::text::{DateTime, Decimal, FileName, KernelName, RegisterBits, Sha256Hex, U64, Word};
+use crate::receipts::text::{
+    DateTime, Decimal, FileName, KernelName, Label, RegisterBits, Sha256Hex, U64, Word,
+};
 use crate::receipts::types::{
     Claim, ComputePath, Correction, Device, DiscardReason, Discarded, Divergence, Fallback, FloatRegister,
-    Greedy, Input, KernelCheckClaim, Kind, Measurement, ModelRunClaim, Phase, Sample, Sampling, Statement,
-    Status, Subject, TensorFacts, Work, operation,
+    Greedy, Input, KernelCheckClaim, Kind, Measurement, ModelRunClaim, Phase, PluginCheckClaim,
+    PluginFinding, PluginResult, Sample, Sampling, Statement, Status, Subject, TensorFacts, Work, operation,
 };
 use crate::receipts::verify::{MAX_BYTES, MAX_DEPTH, Rule, Verdict};
 use Without::{CaughtBy, Passes, Unreadable};
@@ -154,6 +156,29 @@ pub(super) const CASES: &[Case] = &[
     ),
     Case {
         verdict: Verdict::Inconclusive, // a later version may know it
+        ..case(
+            "plug-in-of-an-unknown-case-list",
+            Rule::KernelResults,
+            Passes,
+            Make::Statement(plugin_of_an_unknown_case_list),
+        )
+    },
+    case("plug-in-group-left-out", Rule::KernelResults, Passes, Make::Statement(plugin_group_left_out)),
+    case(
+        "plug-in-kernel-not-claimed",
+        Rule::KernelResults,
+        Passes,
+        Make::Statement(plugin_kernel_not_claimed),
+    ),
+    case(
+        "plug-in-group-held-without-cases",
+        Rule::KernelResults,
+        Passes,
+        Make::Statement(plugin_group_held_without_cases),
+    ),
+    case("another-plug-in", Rule::Subject, Passes, Make::Statement(another_plugin)),
+    Case {
+        verdict: Verdict::Inconclusive, // a later version may know it
         ..case("unknown-case-list", Rule::KernelResults, Passes, Make::Statement(unknown_case_list))
     },
     case("held-with-other-logits", Rule::Status, Passes, Make::Statement(held_with_other_logits)),
@@ -241,7 +266,7 @@ fn wrong_date_in_file_name(name: &str) -> String {
 fn part_of_another_kind(statement: &mut Statement) -> Option<()> {
     let predicate = &mut statement.predicate;
     match predicate.kind {
-        Kind::ModelRun | Kind::Parity => predicate.kernel_results = Some(Vec::new()),
+        Kind::ModelRun | Kind::Parity | Kind::PluginCheck => predicate.kernel_results = Some(Vec::new()),
         Kind::KernelCheck => {
             predicate.input =
                 Some(Input { prompt_token_ids: vec![1], steps: 1, sampling: Sampling::Greedy {} });
@@ -278,7 +303,7 @@ fn transposed_tensor(statement: &mut Statement) -> Option<()> {
 fn claim_of_run(statement: &mut Statement) -> Option<&mut ModelRunClaim> {
     match &mut statement.predicate.claim {
         Claim::ModelRun(claim) => Some(claim),
-        Claim::KernelCheck(_) => None,
+        Claim::KernelCheck(_) | Claim::PluginCheck(_) => None,
     }
 }
 
@@ -686,8 +711,42 @@ fn divergence_past_the_vocabulary(statement: &mut Statement) -> Option<()> {
 fn check_claim(statement: &mut Statement) -> Option<&mut KernelCheckClaim> {
     match &mut statement.predicate.claim {
         Claim::KernelCheck(claim) => Some(claim),
-        Claim::ModelRun(_) => None,
+        Claim::ModelRun(_) | Claim::PluginCheck(_) => None,
     }
+}
+
+fn plugin_claim(statement: &mut Statement) -> Option<&mut PluginCheckClaim> {
+    match &mut statement.predicate.claim {
+        Claim::PluginCheck(claim) => Some(claim),
+        Claim::ModelRun(_) | Claim::KernelCheck(_) => None,
+    }
+}
+
+fn plugin_group_left_out(statement: &mut Statement) -> Option<()> {
+    statement.predicate.plugin_results.as_mut()?.pop().map(|_| ())
+}
+
+fn plugin_kernel_not_claimed(statement: &mut Statement) -> Option<()> {
+    let result = statement.predicate.plugin_results.as_mut()?.first()?.clone();
+    let stray = PluginResult { kernel: Label::parse("another").ok()?, ..result };
+    statement.predicate.plugin_results.as_mut()?.push(stray);
+    Some(())
+}
+
+fn plugin_group_held_without_cases(statement: &mut Statement) -> Option<()> {
+    let held = |result: &&mut PluginResult| result.finding.is_none();
+    statement.predicate.plugin_results.as_mut()?.iter_mut().find(held)?.cases = 0;
+    Some(())
+}
+
+fn plugin_of_an_unknown_case_list(statement: &mut Statement) -> Option<()> {
+    plugin_claim(statement)?.case_list.version += 1;
+    Some(())
+}
+
+fn another_plugin(statement: &mut Statement) -> Option<()> {
+    plugin_claim(statement)?.library_sha256 = Sha256Hex::of(b"another library");
+    Some(())
 }
 
 fn operation_left_out(statement: &mut Statement) -> Option<()> {
@@ -746,6 +805,11 @@ fn held_with_metrics_missed(statement: &mut Statement) -> Option<()> {
     match predicate.kind {
         Kind::ModelRun => predicate.status = Status::Failed, // a run has no metrics: failed follows from nothing
         Kind::Parity => predicate.parity.as_mut()?.cosine_min = Decimal::parse("0.5").ok()?,
+        Kind::PluginCheck => {
+            let result = predicate.plugin_results.as_mut()?.first_mut()?;
+            let (kind, message, case) = (Label::parse("hang").ok()?, "did not return".into(), String::new());
+            result.finding = Some(PluginFinding { kind, message, case });
+        }
         Kind::KernelCheck => {
             predicate.kernel_results.as_mut()?.first_mut()?.outputs_sha256 = Sha256Hex::of(b"other outputs");
         }

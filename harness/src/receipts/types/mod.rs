@@ -15,9 +15,11 @@ pub use execution::{
 };
 pub use model::{
     CaseList, CheckedOperation, Claim, Contract, Fixture, Input, KernelCheckClaim, Logits, ModelFacts,
-    ModelRunClaim, Sampling, Shape, TensorFacts,
+    ModelRunClaim, PluginCheckClaim, PluginKernel, Sampling, Shape, TensorFacts,
 };
-pub use results::{Divergence, Feeding, Greedy, KernelResult, Parity, Reference, Thresholds};
+pub use results::{
+    Divergence, Feeding, Greedy, KernelResult, Parity, PluginFinding, PluginResult, Reference, Thresholds,
+};
 
 use super::text::{DateTime, FileName, Sha256Hex};
 use schemars::JsonSchema;
@@ -108,6 +110,11 @@ pub struct Predicate {
     pub parity: Option<Parity>,
     /// What each kernel gave; only in a kernel check, and always there.
     pub kernel_results: Option<Vec<KernelResult>>,
+    /// What kernels from outside gave; only in a plug-in check, and always there. Absent elsewhere, not `null`: receipts
+    /// from before there were plug-ins have the same form.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Vec<PluginResult>")]
+    pub plugin_results: Option<Vec<PluginResult>>,
     /// Whether what was asked for held.
     pub status: Status,
     /// Where it ran.
@@ -130,6 +137,8 @@ pub enum Kind {
     Parity,
     /// Kernels were held against the scalar ones.
     KernelCheck,
+    /// Kernels from outside were held to the contract.
+    PluginCheck,
 }
 
 impl Kind {
@@ -139,6 +148,7 @@ impl Kind {
             Kind::ModelRun => "model-run",
             Kind::Parity => "parity",
             Kind::KernelCheck => "kernel-check",
+            Kind::PluginCheck => "plugin-check",
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The subject and the claim: what ran, given what, and what came out, all of it the same on any machine.
 
-use crate::receipts::text::{Decimal, Sha256Hex, U64, Word};
+use crate::receipts::text::{Decimal, Label, Sha256Hex, U64, Word};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -120,6 +120,8 @@ pub enum Claim {
     ModelRun(ModelRunClaim),
     /// Of a kernel check.
     KernelCheck(KernelCheckClaim),
+    /// Of a check of kernels from outside.
+    PluginCheck(PluginCheckClaim),
 }
 
 /// The arithmetic contract.
@@ -191,4 +193,40 @@ pub struct CheckedOperation {
     pub cases: u32,
     /// Digest of all outputs, in the order of the cases.
     pub outputs_sha256: Sha256Hex,
+}
+
+/// What kernels from outside were held to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PluginCheckClaim {
+    /// The arithmetic contract.
+    pub contract: Contract,
+    /// The cases: those of the list for plug-ins, whose versions are its own.
+    pub case_list: CaseList,
+    /// The name that the library gives itself.
+    pub name: Label,
+    /// Its version, in its own words.
+    pub version: String,
+    /// SHA-256 of the library.
+    pub library_sha256: Sha256Hex,
+    /// What it says of its kernels.
+    #[schemars(length(min = 1))]
+    pub kernels: Vec<PluginKernel>,
+}
+
+/// What a kernel from outside says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PluginKernel {
+    /// Its name.
+    pub name: Label,
+    /// Weight format.
+    pub weights: Label,
+    /// Activation format.
+    pub activations: Label,
+    /// Kind of result: `i32`, `f32-exact`, `f32-close`.
+    pub result: Label,
+    /// Tokens that it takes at once.
+    #[schemars(range(min = 1))]
+    pub max_tokens: u32,
 }

@@ -1,6 +1,6 @@
 //! What comparisons found: against another implementation, and of kernels against the scalar ones.
 
-use crate::receipts::text::{Decimal, KernelName, Sha256Hex, Word};
+use crate::receipts::text::{Decimal, KernelName, Label, Sha256Hex, Word};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -111,4 +111,36 @@ pub struct KernelResult {
     pub cases: u32,
     /// Digest of all outputs, in the order of the cases: the claim's, if the kernel is right.
     pub outputs_sha256: Sha256Hex,
+}
+
+/// What one kernel from outside gave for one group of cases.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PluginResult {
+    /// The kernel.
+    pub kernel: Label,
+    /// The group.
+    pub group: Label,
+    /// Cases that held.
+    pub cases: u32,
+    /// Cases that it does not take.
+    pub declined: u32,
+    /// Digest of the outputs that were right; `null` where the group did not come to its end.
+    pub outputs_sha256: Option<Sha256Hex>,
+    /// Of results held to a bound: the largest error, as a share of the terms' magnitudes.
+    pub largest_error: Option<Decimal>,
+    /// What was wrong; `null` if nothing was.
+    pub finding: Option<PluginFinding>,
+}
+
+/// Something that is wrong with a kernel from outside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PluginFinding {
+    /// The kind of mistake; `not-run` for a group that was left out after others had killed their process.
+    pub kind: Label,
+    /// What was seen.
+    pub message: String,
+    /// The case.
+    pub case: String,
 }

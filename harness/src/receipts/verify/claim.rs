@@ -3,7 +3,7 @@
 use super::{Broken, Finding, Held, Missing, Options, Skipped, name_parts, require};
 use crate::receipts::types::Subject;
 use crate::receipts::types::{
-    Claim, Input, KernelCheckClaim, Kind, ModelFacts, ModelRunClaim, Sampling, Statement,
+    Claim, Input, KernelCheckClaim, Kind, ModelFacts, ModelRunClaim, PluginCheckClaim, Sampling, Statement,
 };
 
 /// How far a receipt's clock may be ahead of the reader's, seconds.
@@ -22,7 +22,15 @@ pub(super) fn model_parts(statement: &Statement) -> Option<(&ModelFacts, &Input,
 pub(super) fn kernel_check(statement: &Statement) -> Option<&KernelCheckClaim> {
     match &statement.predicate.claim {
         Claim::KernelCheck(claim) => Some(claim),
-        Claim::ModelRun(_) => None,
+        Claim::ModelRun(_) | Claim::PluginCheck(_) => None,
+    }
+}
+
+/// The claim of a check of kernels from outside.
+pub(super) fn plugin_check(statement: &Statement) -> Option<&PluginCheckClaim> {
+    match &statement.predicate.claim {
+        Claim::PluginCheck(claim) => Some(claim),
+        Claim::ModelRun(_) | Claim::KernelCheck(_) => None,
     }
 }
 
@@ -42,14 +50,18 @@ pub(super) fn file_name(statement: &Statement, options: &Options) -> Finding {
 
 pub(super) fn kind(statement: &Statement, _: &Options) -> Finding {
     let predicate = &statement.predicate;
-    let of_model = predicate.kind != Kind::KernelCheck;
+    let of_model = matches!(predicate.kind, Kind::ModelRun | Kind::Parity);
+    let (of_kernels, of_plugin) = (predicate.kind == Kind::KernelCheck, predicate.kind == Kind::PluginCheck);
     let kind = predicate.kind.as_str();
     for (part, there, wanted) in [
         ("a model", predicate.model.is_some(), of_model),
         ("input", predicate.input.is_some(), of_model),
         ("the claim of a model run", matches!(predicate.claim, Claim::ModelRun(_)), of_model),
         ("parity", predicate.parity.is_some(), predicate.kind == Kind::Parity),
-        ("kernel results", predicate.kernel_results.is_some(), !of_model),
+        ("the claim of a kernel check", matches!(predicate.claim, Claim::KernelCheck(_)), of_kernels),
+        ("kernel results", predicate.kernel_results.is_some(), of_kernels),
+        ("the claim of a plug-in check", matches!(predicate.claim, Claim::PluginCheck(_)), of_plugin),
+        ("plug-in results", predicate.plugin_results.is_some(), of_plugin),
     ] {
         require!(there || !wanted, "{kind} without {part}");
         require!(!there || wanted, "{kind} with {part}");
@@ -64,12 +76,15 @@ pub(super) fn subject(statement: &Statement, _: &Options) -> Finding {
     let expected = match (model_parts(statement), kernel_check(statement)) {
         (Some((model, ..)), _) => Ok(model.sha256.clone()),
         (_, Some(claim)) => Subject::case_list(&claim.case_list).map(|subject| subject.digest.sha256),
-        (None, None) => return Missing("neither a model nor a case list".into()),
+        (None, None) => match plugin_check(statement) {
+            Some(claim) => Ok(claim.library_sha256.clone()),
+            None => return Missing("neither a model nor a case list nor a plug-in".into()),
+        },
     };
     match expected {
         Ok(expected) if expected == subject.digest.sha256 => Held(format!("{}…", expected.short())),
         Ok(expected) => Broken(format!(
-            "subject has {}…, model or case list {}…",
+            "subject has {}…, model, case list or plug-in {}…",
             subject.digest.sha256.short(),
             expected.short()
         )),

@@ -103,6 +103,7 @@ pub(super) fn compute_path(statement: &Statement, _: &Options) -> Finding {
     let counted = match predicate.kind {
         Kind::ModelRun | Kind::Parity => !predicate.execution.work.is_empty(),
         Kind::KernelCheck => predicate.kernel_results.as_ref().is_some_and(|results| !results.is_empty()),
+        Kind::PluginCheck => predicate.plugin_results.as_ref().is_some_and(|results| !results.is_empty()),
     };
     require!(counted, "real, but nothing was counted");
     Held("real".into())

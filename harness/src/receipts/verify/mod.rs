@@ -7,6 +7,7 @@ mod claim;
 mod execution;
 mod files;
 mod model;
+mod plugins;
 mod results;
 mod rules;
 mod tensors;

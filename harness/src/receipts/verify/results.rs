@@ -1,6 +1,7 @@
 //! Rules on what comparisons found, and whether the status follows from it.
 
 use super::claim::{does_not_apply, kernel_check, model_parts};
+use super::plugins;
 use super::{Broken, Finding, Held, Missing, Options, require};
 use crate::receipts::types::{Input, KernelCheckClaim, KernelResult, Kind, Parity, Statement, Status};
 use crate::runs::parity::COSINE_MIN;
@@ -80,6 +81,9 @@ fn greedy_misfit(parity: &Parity, input: &Input, vocab: u32, generated: &[u32]) 
 }
 
 pub(super) fn kernel_results(statement: &Statement, _: &Options) -> Finding {
+    if let Some((claim, results)) = plugins::parts(statement) {
+        return plugins::results(statement, claim, results);
+    }
     let Some((claim, results)) = check_parts(statement) else { return does_not_apply() };
     let version = claim.case_list.version;
     if version != CASES_VERSION {
@@ -131,6 +135,7 @@ pub(super) fn status(statement: &Statement, _: &Options) -> Finding {
         Kind::ModelRun => Some(true), // a run that did not come to its end has no receipt
         Kind::Parity => predicate.parity.as_ref().map(|parity| thresholds_met(parity) && exact(statement)),
         Kind::KernelCheck => check_parts(statement).map(|(claim, results)| all_equal(claim, results)),
+        Kind::PluginCheck => plugins::parts(statement).map(|(_, results)| plugins::held(results)),
     };
     let Some(met) = met else { return Missing("no metrics".into()) };
     let (is, says) = (if met { "held" } else { "failed" }, predicate.status);
