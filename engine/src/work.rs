@@ -54,7 +54,8 @@ pub struct Counts {
     pub rows: u64,
     /// Multiply-adds: rows × columns.
     pub macs: u64,
-    /// Bytes of encoded weights, keys or values read, counted at every reading.
+    /// Bytes of the encoded weights, keys or values of these rows: those of a matrix once for every token, also where one
+    /// reading serves several.
     pub weight_bytes: u64,
 }
 

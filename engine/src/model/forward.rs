@@ -9,7 +9,6 @@ use super::weights::{Layer, Linear};
 use super::{Activation, Model, RopePairing};
 use crate::error::{Error, Result};
 use crate::kernels::Kernels;
-use crate::quant::dense;
 use crate::trace::LayerChain;
 use crate::work::{Key, Operation, Work};
 use rayon::prelude::*;
@@ -96,11 +95,9 @@ impl<'m, 'a> Session<'m, 'a> {
 
     fn embed(&self, tokens: &[u32]) -> Vec<f32> {
         let table = &self.model.weights.embedding;
-        let widen = match table.format {
-            crate::quant::Format::F16 => dense::f32_from_f16_bytes,
-            _ => dense::f32_from_bytes,
-        };
-        tokens.iter().flat_map(|&id| widen(table.rows_at(id as usize, 1))).collect()
+        // The loader takes dense formats only.
+        let widen = |id: usize| table.format.widen(table.rows_at(id, 1)).expect("a dense format");
+        tokens.iter().flat_map(|&id| widen(id as usize)).collect()
     }
 
     /// `x += attn_output · (norm of) attention(norm(x))`

@@ -80,7 +80,7 @@ pub(super) fn linear(
                 outs.iter_mut().for_each(|out| (kernels.scale_f32)(out, scale));
             }
             let key = Key { operation: place.operation, kernel, isa: kernels.isa, columns: w.cols };
-            work.add(key, count * tokens, bytes.len() * if kernel.starts_with("gemm") { 1 } else { tokens });
+            work.add(key, count * tokens, bytes.len() * tokens);
         }
     });
     Ok(())

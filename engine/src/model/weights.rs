@@ -122,10 +122,14 @@ impl<'a> Reader<'_, 'a> {
 
     fn dense(&mut self, name: &str, rows: usize, cols: usize) -> Result<Matrix<'a>> {
         let w = self.matrix(name, rows, cols)?;
-        match w.format {
-            Format::F32 | Format::F16 => Ok(w),
-            other => Err(wrong_type(w.name, "F32 or F16", other)),
+        if w.format.info().ternary {
+            return Err(wrong_type(
+                w.name,
+                "a dense one: F32, F16, BF16, Q8_0, Q4_0, Q4_1 or Q6_K",
+                w.format,
+            ));
         }
+        Ok(w)
     }
 
     fn vector(&mut self, name: &str, n: usize) -> Result<Vec<f32>> {

@@ -7,6 +7,8 @@ use crate::receipts::types::{
     ComputePath, Environment, Execution, FloatRegister, Kind, Phase, Statement, Work, operation,
 };
 use assay_engine::kernels::Isa;
+use assay_engine::kernels::scalar::KERNELS;
+use assay_engine::quant::Format;
 use assay_engine::threads::MAX_THREADS;
 use std::collections::BTreeSet;
 
@@ -20,17 +22,17 @@ const FPCR_SUBNORMALS: u64 = 1 << 24 | 1 << 19;
 const CUDA: &str = "cuda";
 
 /// The kernels that there are for an operation, without their instruction sets; none for an unknown operation.
-fn kernels_of(operation: &str) -> &'static [&'static str] {
-    match operation {
-        operation::LINEAR | operation::HEAD => &["gemv_i2s_i8", "gemv_f16_f32", "gemv_f32_f32"],
-        operation::ATTENTION_SCORES => &["gemv_f16_f32"],
-        operation::ATTENTION_VALUES => &["weigh_f16"],
-        _ => &[],
-    }
-}
-
 fn is_kernel_of(kernel: &KernelName, operation: &str) -> bool {
-    kernels_of(operation).contains(&kernel.name())
+    let name = kernel.name();
+    match operation {
+        operation::LINEAR | operation::HEAD => Format::ALL.into_iter().any(|format| {
+            let of_format = KERNELS.multiply(format);
+            name == of_format.gemv || name == of_format.gemm
+        }),
+        operation::ATTENTION_SCORES => name == "gemv_f16_f32",
+        operation::ATTENTION_VALUES => name == "weigh_f16",
+        _ => false,
+    }
 }
 
 /// Why code for an instruction set cannot have run there.

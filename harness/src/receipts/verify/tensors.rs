@@ -4,6 +4,7 @@ use super::claim::{does_not_apply, model_parts};
 use super::{Broken, Finding, Held, Options, Skipped, require};
 use crate::receipts::canonical;
 use crate::receipts::types::{ComputePath, ModelFacts, Shape, Statement, TensorFacts, operation};
+use assay_engine::kernels::scalar::KERNELS;
 use assay_engine::model::arch::{ARCHITECTURES, Activation, Arch};
 use assay_engine::quant::{Format, Scale};
 use std::collections::{BTreeMap, BTreeSet};
@@ -83,9 +84,7 @@ fn misfit(tensor: &TensorFacts, arch: &Arch, shape: &Shape) -> Result<(bool, u12
     let Some(format) = format(&tensor.format) else {
         return Err(format!("has the unknown format {:?}", tensor.format));
     };
-    let fits = matches!(format, Format::F32 | Format::F16)
-        || (!role.dense && matches!(format, Format::I2S | Format::Qk256));
-    if !fits {
+    if role.dense && format.info().ternary {
         return Err(format!("is {}, which no kernel reads there", tensor.format));
     }
     // Blocks that differ in scale have no such digest.
@@ -191,7 +190,7 @@ pub(super) fn weight_bytes(statement: &Statement, _: &Options) -> Finding {
         let (name, bytes) = (row.operation.as_str(), u128::from(row.weight_bytes.get()));
         match name {
             operation::LINEAR | operation::HEAD => {
-                *counted.entry((name, row.kernel.name())).or_default() += bytes
+                *counted.entry((name, operands(row.kernel.name()))).or_default() += bytes
             }
             operation::ATTENTION_SCORES | operation::ATTENTION_VALUES => {
                 let cached = u128::from(row.rows.get()) * u128::from(row.columns.get()) * 2;
@@ -206,14 +205,19 @@ pub(super) fn weight_bytes(statement: &Statement, _: &Options) -> Finding {
         let (counted, required, (name, kernel)) = (of(&counted), of(&required), key);
         require!(
             counted == required,
-            "{name}: {kernel} read {counted} bytes, the tensors require {required} for {tokens} tokens"
+            "{name}: kernels on {kernel} read {counted} bytes, the tensors require {required} for {tokens} tokens"
         );
     }
     let bytes: u128 = required.values().fold(0, |sum, bytes| sum.saturating_add(*bytes));
     Held(format!("{bytes} bytes of weights, as the tensors require for {tokens} tokens"))
 }
 
-/// Bytes by operation and kernel; `None` if a tensor has a format that no kernel reads.
+/// What a kernel multiplies: `i2s_i8` of `gemv_i2s_i8` and of `gemm_i2s_i8`, which share the tokens of a run.
+fn operands(kernel: &str) -> &str {
+    kernel.strip_prefix("gemv_").or(kernel.strip_prefix("gemm_")).unwrap_or(kernel)
+}
+
+/// Bytes by operation and kernel; `None` if a tensor has an unknown format.
 fn required_bytes(model: &ModelFacts, tokens: u64) -> Option<BTreeMap<(&'static str, &'static str), u128>> {
     let head = model.tensors.iter().find(|tensor| tensor.name == OUTPUT);
     let head = head.map_or(EMBEDDING, |_| OUTPUT);
@@ -228,12 +232,7 @@ fn required_bytes(model: &ModelFacts, tokens: u64) -> Option<BTreeMap<(&'static 
             (operation::LINEAR, size)
         };
         let format = format(&tensor.format)?;
-        let kernel = match format {
-            Format::F32 => "gemv_f32_f32",
-            Format::F16 => "gemv_f16_f32",
-            Format::I2S | Format::Qk256 => "gemv_i2s_i8",
-            _ => return None,
-        };
+        let kernel = operands(KERNELS.multiply(format).gemv);
         // A stranger's shape may multiply to more than any tensor has.
         let cols = usize::try_from(cols).ok().filter(|cols| *cols <= usize::MAX / 4)?;
         let row_bytes = format.row_bytes(cols) as u128;
