@@ -412,7 +412,8 @@ mod tests {
 
     #[test]
     fn every_activation_meets_its_weight() {
-        let two_bits: [(Order, fn(usize, usize) -> usize); 4] = [
+        type Element = fn(usize, usize) -> usize;
+        let two_bits: [(Order, Element); 4] = [
             (Order::I2S, |f, p| 128 * (p / 32) + 32 * (3 - f) + p % 32),
             (Order::I2S64, |f, p| 64 * (p / 16) + 16 * (3 - f) + p % 16),
             (Order::Linear256, |f, p| 4 * p + f),

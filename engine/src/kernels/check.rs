@@ -747,12 +747,11 @@ fn quantise_q8_1(run: &mut Run<'_>) -> Outcome {
     quantise_blocks(run, 32, |k, x, q, d, s| (k.quantise_q8_1)(x, q, d, s))
 }
 
+/// `(kernels, x, values, scales, sums)`
+type QuantiseBlocks = fn(&Kernels, &[f32], &mut [i8], &mut [f32], &mut [f32]);
+
 /// Values, then scales, then sums: each is an output of a case of its own.
-fn quantise_blocks(
-    run: &mut Run<'_>,
-    block: usize,
-    f: fn(&Kernels, &[f32], &mut [i8], &mut [f32], &mut [f32]),
-) -> Outcome {
+fn quantise_blocks(run: &mut Run<'_>, block: usize, f: QuantiseBlocks) -> Outcome {
     let mut inputs: Vec<(String, Vec<f32>)> = Vec::new();
     for (i, kind) in (0..40).flat_map(|i| Floats::ALL.map(|kind| (i, kind))) {
         let n = block * [1, 2, 3, 5, 0][i % 5];

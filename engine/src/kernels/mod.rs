@@ -95,6 +95,9 @@ pub type GemvFloats = fn(&[u8], &[f32], &mut [f32]);
 /// `(w, cols, x, out)`: as [`GemvFloats`] for several tokens: `x` is `(tokens, cols)`, `out` is `(tokens, rows)`.
 pub type GemmFloats = fn(&[u8], usize, &[f32], &mut [f32]);
 
+/// `(x, q, d, s)`: values, and of each block its scale and its scaled sum.
+pub type QuantiseSums = fn(&[f32], &mut [i8], &mut [f32], &mut [f32]);
+
 /// The operations of the contract for one instruction set. Every entry gives the same bits in every table.
 ///
 /// Shapes: a matrix is `(rows, cols)`, row-major; `w` is its encoded bytes as the file holds them (no alignment is
@@ -199,7 +202,7 @@ pub struct Kernels {
     /// small that `127 / a` is infinite: `q = 0, d = 0`. Inputs are finite; `d` is infinite where f16 overflows.
     pub quantise_q8_0: fn(x: &[f32], q: &mut [i8], d: &mut [f32]),
     /// `q8_1`: as `q8_0`, and `s = f16((a / 127) · Σ q)`, widened.
-    pub quantise_q8_1: fn(x: &[f32], q: &mut [i8], d: &mut [f32], s: &mut [f32]),
+    pub quantise_q8_1: QuantiseSums,
     /// `out_r = ((acc_r as f32) / s) · w_scale`.
     pub dequantise_i32: fn(acc: &[i32], s: f32, w_scale: f32, out: &mut [f32]),
     /// Rounds to little-endian f16, ties to even; returns the index of the first finite input that overflows to infinity,

@@ -205,7 +205,8 @@ macro_rules! gemv {
                             let rows = Rows::new(w, row_bytes, rows, 16 * i);
                             let mut y = _mm512_setzero_ps();
                             for (b, acts) in x.slots().as_chunks::<32>().0.iter().enumerate() {
-                                let (unit, part) = (b / PARTS, b % PARTS);
+                                let unit = b / PARTS;
+                                let part = b - unit * PARTS;
                                 let acts = load_32_i8(acts);
                                 let dots = from_fn(|r| {
                                     let block = rows.block::<U>(r, unit);

@@ -348,6 +348,10 @@ impl Reading {
             None if self.blocks_of_128 => format == Format::Q2_0,
             None if !self.minimum => format == Format::Q4_1,
             None if self.sub_scale != 0 => format == Format::Q6K,
+            // Its activations have one factor a row.
+            None if matches!(self.act_scale, Scale::Next | Scale::Before) => {
+                blocks && format != Format::BitNet32
+            }
             None if self.scale != Scale::Own || self.act_scale != Scale::Own => blocks,
             None if self.stale_acts || self.stale_weights => !blocks,
             None => self.add == Add::Contract,

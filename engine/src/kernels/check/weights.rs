@@ -166,8 +166,11 @@ pub(super) fn gemm_blocks(run: &mut Run<'_>, format: Format) -> Outcome {
     Ok(())
 }
 
+/// An order, and the bytes of a row of so many columns.
+type RowOrder = (Order, fn(usize) -> usize);
+
 /// Row formats with the orders their kernels serve, and the bytes of a row of so many columns.
-fn row_orders(format: Format) -> &'static [(Order, fn(usize) -> usize)] {
+fn row_orders(format: Format) -> &'static [RowOrder] {
     match format {
         Format::T5 => &[(Order::T5, t5::row_bytes)],
         Format::LinearPm2 => &[(Order::Linear256, qk256::row_bytes)],
