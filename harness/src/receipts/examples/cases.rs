@@ -633,7 +633,8 @@ fn keys_not_read(statement: &mut Statement) -> Option<()> {
 fn kernel_of_another_format(statement: &mut Statement) -> Option<()> {
     let row = counter(statement, operation::HEAD)?;
     let (name, isa) = row.kernel.as_str().split_once('/')?;
-    let other = if name == "gemv_f16_f32" { "gemv_f32_f32" } else { "gemv_f16_f32" };
+    let (verb, operands) = name.split_once('_')?;
+    let other = format!("{verb}_{}", if operands == "f16_f32" { "f32_f32" } else { "f16_f32" });
     row.kernel = KernelName::parse(&format!("{other}/{isa}")).ok()?;
     statement.predicate.execution.fallbacks.is_empty().then_some(())
 }
