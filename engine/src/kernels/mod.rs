@@ -17,6 +17,7 @@ pub mod check;
 mod formats;
 mod panel;
 pub mod plugin;
+pub mod probe;
 pub mod scalar;
 
 #[cfg(target_arch = "x86_64")]

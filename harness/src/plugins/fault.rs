@@ -83,8 +83,12 @@ pub(super) fn now(case: &str) {
 
 extern "C" fn report(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     let faulted = signal == libc::SIGSEGV || signal == libc::SIGBUS;
-    // SAFETY: the system gives a handler with SA_SIGINFO a complete struct.
-    let address = if faulted { unsafe { (*info).si_addr() }.addr() } else { 0 };
+    let address = if faulted {
+        // SAFETY: the system gives a handler with SA_SIGINFO a complete struct.
+        unsafe { (*info).si_addr() }.addr()
+    } else {
+        0
+    };
     let mut text = [0_u8; 768];
     let room = text.len();
     let mut rest = &mut text[..];

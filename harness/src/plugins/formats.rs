@@ -150,7 +150,7 @@ fn q2_0(block: &Block<'_>) -> Vec<u8> {
 /// Trits, the first as the most significant, as a fraction of 256, rounded up.
 fn trits(values: impl Iterator<Item = i8>) -> u8 {
     let number = values.fold(0, |number, value| 3 * number + u16::from((value + 1).cast_unsigned()));
-    ((number * 256 + 242) / 243) as u8
+    (number * 256).div_ceil(243) as u8
 }
 
 /// `count` bytes of five trits each, whose trit `k` is element `count * k + byte`.

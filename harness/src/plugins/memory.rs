@@ -38,16 +38,18 @@ pub(super) struct Place {
 }
 
 impl Place {
-    const NONE: Place = Place {
-        start: AtomicUsize::new(0),
-        end: AtomicUsize::new(0),
-        first: AtomicUsize::new(0),
-        last: AtomicUsize::new(0),
-    };
+    const fn none() -> Place {
+        Place {
+            start: AtomicUsize::new(0),
+            end: AtomicUsize::new(0),
+            first: AtomicUsize::new(0),
+            last: AtomicUsize::new(0),
+        }
+    }
 }
 
 /// The buffers of up to [`SETS`] threads, in the order of [`Role::ALL`].
-pub(super) static PLACES: [[Place; 4]; SETS] = [const { [Place::NONE; 4] }; SETS];
+pub(super) static PLACES: [[Place; 4]; SETS] = [const { [const { Place::none() }; 4] }; SETS];
 pub(super) const SETS: usize = 8;
 
 /// What buffers are filled with before data are put in: a byte that makes NaN of floats.

@@ -349,7 +349,7 @@ fn value(weights: &Weights, fill: Fill, r: usize, c: usize, data: &mut Data) -> 
         Fill::High => weights.high(),
         Fill::Low => weights.low(),
         Fill::Alternating => {
-            if c % 2 == 0 {
+            if c.is_multiple_of(2) {
                 weights.high()
             } else {
                 weights.low()
@@ -366,7 +366,7 @@ fn q(low: i8, acts: Acts, t: usize, c: usize, data: &mut Data) -> i8 {
         Acts::High => 127,
         Acts::Low => low,
         Acts::Alternating => {
-            if c % 2 == 0 {
+            if c.is_multiple_of(2) {
                 127
             } else {
                 low

@@ -10,8 +10,10 @@ mod elementwise;
 mod floats;
 mod gemm;
 mod memory;
+mod probe;
 mod ternary;
 
+use super::probe::Probe;
 use super::{Isa, Kernels};
 
 /// The table, where this processor has AVX2, FMA and F16C. There is no other way to it: holding it is the proof.
@@ -86,3 +88,12 @@ static KERNELS: Kernels = Kernels {
     round_bf16: enter!(activations::round_bf16, (x)),
     weigh_f16: enter!(floats::weigh_f16, (p, v, out)),
 };
+
+/// The bare loops; to be given out only with the table.
+pub(super) fn probe() -> Probe {
+    Probe {
+        isa: Isa::Avx2,
+        multiply_adds: enter!(probe::multiply_adds, (rounds)),
+        read: enter!(probe::read, (bytes, streams, ahead)),
+    }
+}

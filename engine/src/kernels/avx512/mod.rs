@@ -14,8 +14,10 @@ mod elementwise;
 mod floats;
 mod gemm;
 mod memory;
+mod probe;
 mod ternary;
 
+use super::probe::Probe;
 use super::{Isa, Kernels};
 
 /// The table without VNNI, where this processor has AVX-512 F, BW, VL and DQ (and AVX2, FMA, F16C, which they imply).
@@ -127,3 +129,17 @@ static BW: Kernels = Kernels {
     round_bf16: enter!(activations::round_bf16, (x)),
     weigh_f16: enter!(floats::weigh_f16, (p, v, out)),
 };
+
+/// The bare loops without VNNI; to be given out only with the table.
+pub(super) fn probe_bw() -> Probe {
+    Probe {
+        isa: Isa::Avx512Bw,
+        multiply_adds: enter!(probe::multiply_adds_bw, (rounds)),
+        read: enter!(probe::read, (bytes, streams, ahead)),
+    }
+}
+
+/// The bare loops with VNNI; to be given out only with the table.
+pub(super) fn probe_vnni() -> Probe {
+    Probe { isa: Isa::Avx512Vnni, multiply_adds: enter!(probe::multiply_adds_vnni, (rounds)), ..probe_bw() }
+}
