@@ -235,6 +235,9 @@ pub(crate) enum KernelsCommand {
     },
     /// Hold every instruction set to scalar, bit for bit; or kernels from outside, in a child process.
     Check(CheckKernels),
+    /// Time kernels beside each other, beside a plug-in or peer, and beside what the core can do at most; one thread.
+    #[cfg(unix)]
+    Bench(BenchKernels),
     /// The child process of `check --plugin`.
     #[command(hide = true)]
     Child {
@@ -266,6 +269,49 @@ pub(crate) struct CheckKernels {
     /// Write receipts into this folder.
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
+    /// The result as JSON on stdout.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[cfg(unix)]
+#[derive(Debug, ClapArgs)]
+pub(crate) struct BenchKernels {
+    /// Weight formats, by name; `all` for every one.
+    #[arg(
+        long,
+        value_name = "NAMES",
+        value_delimiter = ',',
+        default_value = "I2_S,T5,TQ2_0,TQ1_0,Q8_0,Q6_K"
+    )]
+    pub(crate) format: Vec<String>,
+    /// Instruction sets [default: all of this processor but scalar]
+    #[arg(long, value_delimiter = ',', value_parser = |name: &str| Isa::parse(name))]
+    pub(crate) isa: Vec<Isa>,
+    /// Settings: weights in the second-level cache, weights from memory, several tokens.
+    #[arg(long, value_delimiter = ',', default_values = ["cache", "stream", "gemm"])]
+    pub(crate) setting: Vec<String>,
+    /// Columns of the matrices.
+    #[arg(long, default_value_t = 2560)]
+    pub(crate) cols: usize,
+    /// Tokens of the setting gemm.
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(2..=512))]
+    pub(crate) tokens: u32,
+    /// Megabytes (10^6) of weights of the setting stream: several times the last cache.
+    #[arg(long, default_value_t = 192, value_parser = clap::value_parser!(u32).range(1..=16_384))]
+    pub(crate) megabytes: u32,
+    /// Rounds in which all take turns.
+    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) rounds: u32,
+    /// Milliseconds of a turn at least.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) turn: u32,
+    /// A plug-in to time too. It runs in this process: `check` it first.
+    #[arg(long, value_name = "FILE", conflicts_with = "peer")]
+    pub(crate) plugin: Option<PathBuf>,
+    /// Another program's kernels to time too: llama.cpp, llama.cpp:BACKEND, bitnet.cpp:LIBGGML. They run in this process.
+    #[arg(long, value_name = "PEER")]
+    pub(crate) peer: Option<String>,
     /// The result as JSON on stdout.
     #[arg(long)]
     pub(crate) json: bool,

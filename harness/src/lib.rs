@@ -1,7 +1,7 @@
 //! Holds ternary kernels and models to exact arithmetic, and writes down what happened.
 //!
 //! ```text
-//! fixtures → runs → convert → plugins → receipts → reports
+//! fixtures → runs → convert → plugins → bench → receipts → reports
 //! faults: published bugs for the checks;   check: all of them, on embedded data
 //! ```
 //!
@@ -16,6 +16,9 @@ pub mod runs;
 pub mod convert;
 
 pub mod plugins;
+
+#[cfg(unix)]
+pub mod bench;
 
 pub mod receipts;
 

@@ -26,6 +26,8 @@ pub(super) fn run(args: &args::KernelsCommand) -> anyhow::Result<Exit> {
             let plan = Plan { seed: args.seed, ..Plan::default() };
             check_all(args.isa, &plan, args.out.as_deref(), args.json)
         }
+        #[cfg(unix)]
+        args::KernelsCommand::Bench(args) => super::bench::run(args),
         args::KernelsCommand::Child { request } => plugins::child(request),
     }
 }

@@ -1,5 +1,7 @@
 //! One file per subcommand, thin: arguments in, library calls, output, exit code.
 
+#[cfg(unix)]
+mod bench;
 mod check;
 mod convert;
 mod fixtures;

@@ -1,0 +1,15 @@
+//! Kernels timed beside each other, beside other programs' and beside what the core can do at most.
+//!
+//! ```text
+//! setting.rs   cache, stream, gemm: the matrices, and who runs on them
+//! time.rs      rounds in turn, median and spread, ratios within a round
+//! ```
+//!
+//! On a shared machine a time means nothing by itself: all contestants of a setting take turns within one run, and what
+//! counts are ratios of one round to the same round. An answer is held to scalar before it is timed.
+
+mod setting;
+mod time;
+
+pub use setting::{Setting, contest};
+pub use time::{Line, Spread};
