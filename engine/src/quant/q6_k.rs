@@ -59,7 +59,7 @@ const GROUP: usize = 16;
 const NOTHING: f32 = 1e-15;
 
 /// Quantises `values` (a multiple of 256 of them), as ggml's `quantize_row_q6_K_ref` does without an importance matrix: the
-/// best scale of each group of 16 by [`search`], those rounded to 8 bits against the largest, then every element rounded
+/// best scale of each group of 16 by `search`, those rounded to 8 bits against the largest, then every element rounded
 /// again to the scale that its group really has.
 ///
 /// # Panics

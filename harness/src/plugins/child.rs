@@ -20,7 +20,7 @@ pub struct Request {
     pub kernel: Option<String>,
     /// Seed of the cases.
     pub seed: u64,
-    /// The first task to run: see [`tasks`].
+    /// The first task to run: see `tasks`.
     pub start: usize,
 }
 

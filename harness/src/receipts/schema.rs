@@ -17,7 +17,7 @@ static VALIDATOR: LazyLock<jsonschema::Validator> = LazyLock::new(|| {
 });
 
 /// The schema of [`Statement`]. Stricter than what schemars makes of the types in two ways: every key is
-/// required (what is absent is `null`, so there is one form) but those of [`OPTIONAL`], and u32 has its maximum.
+/// required (what is absent is `null`, so there is one form) but those of `OPTIONAL`, and u32 has its maximum.
 pub fn receipt_schema() -> Value {
     let mut schema = schemars::SchemaGenerator::default().into_root_schema_for::<Statement>();
     strict(&mut schema);

@@ -2,7 +2,7 @@
 //!
 //! A wrong result says *that* a kernel is wrong. Nearly all that went wrong in shipped kernels is one of a few misreadings;
 //! each has a bit pattern of its own. So after a mismatch (never before) the case is computed again under each of
-//! [`READINGS`], and those that give exactly the bits seen are suspects. One case may fit several; [`Votes`] over a few
+//! `READINGS`, and those that give exactly the bits seen are suspects. One case may fit several; [`Votes`] over a few
 //! wrong cases settles it.
 
 use crate::exact::exp::exp;
