@@ -1,11 +1,15 @@
-//! Kernels: one file per instruction set, the same names in each, dispatched once into a struct of functions.
+//! Kernels: one folder per instruction set, the same names in each, dispatched once into a struct of functions.
 //!
 //! ```text
-//! scalar.rs   the meaning of every operation
-//! avx2.rs     AVX2 + FMA + F16C
-//! avx512.rs   AVX-512 F/BW/VL/DQ, with VNNI or without
+//! scalar/     the meaning of every operation
+//! avx2/       AVX2 + FMA + F16C
+//! avx512/     AVX-512 F/BW/VL/DQ, with VNNI or without
 //! neon/       NEON, with dot products or without
-//! check.rs    holds every table to scalar, bit for bit
+//! acts.rs     activations in the order in which kernels meet them
+//! streams.rs  which rows a GEMV takes together
+//! panel.rs    GEMM: blocking and unpacking
+//! check/      holds every table to scalar, bit for bit
+//! probe.rs    bare loops: what a core can do at most
 //! plugin/     kernels from outside: the C ABI, and adapters for other programs' libraries
 //! ```
 //!
@@ -19,6 +23,7 @@ mod panel;
 pub mod plugin;
 pub mod probe;
 pub mod scalar;
+mod streams;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -293,16 +298,18 @@ pub(crate) fn float_shape(w: &[u8], row_bytes: usize, cols: usize, x: &[f32], ou
     (rows, tokens)
 }
 
-/// Puts values of `R` rows from `row` on and `T` tokens from `token` on into `out`, which is `(tokens, rows)`.
+/// Puts the values of rows `numbers` and `T` tokens from `token` on into `out`, which is `(tokens, rows)`.
 #[inline]
 pub(crate) fn put<const R: usize, const T: usize>(
     out: &mut [f32],
     rows: usize,
-    row: usize,
+    numbers: [usize; R],
     token: usize,
     values: &[[f32; R]; T],
 ) {
     for t in 0..T {
-        out[(token + t) * rows + row..][..R].copy_from_slice(&values[t]);
+        for r in 0..R {
+            out[(token + t) * rows + numbers[r]] = values[t][r];
+        }
     }
 }

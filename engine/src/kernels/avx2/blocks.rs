@@ -5,6 +5,7 @@ use super::memory::*;
 use super::ternary::{field_sums, fold_fields, trit_sums};
 use crate::kernels::acts::Acts;
 use crate::kernels::panel::{self, Extra, Unit};
+use crate::kernels::streams::apart;
 use crate::quant::{bitnet32, q2_0, q4_0, q4_1, q6_k, q8_0, tq1_0, tq2_0};
 use std::arch::x86_64::*;
 use std::array::from_fn;
@@ -74,17 +75,13 @@ fn gemv<U: Unit, const BYTES: usize>(
 ) {
     let parts = U::STEPS / U::SUMMED;
     let row_bytes = x.assert_blocks(U::ORDER, U::ORDER.elements() * parts, BYTES, w, out.len());
-    let (units, count) = (row_bytes / BYTES, out.len());
-    for (i, out) in out.chunks_mut(8).enumerate() {
-        // Beyond the last row they are the last row's again.
-        let rows: [&[[u8; BYTES]]; 8] =
-            from_fn(|r| &w[(8 * i + r).min(count - 1) * row_bytes..].as_chunks().0[..units]);
+    let units = row_bytes / BYTES;
+    for numbers in apart(out.len()) {
+        let rows: [&[[u8; BYTES]]; 8] = numbers.map(|row| &w[row * row_bytes..].as_chunks().0[..units]);
         let mut y = _mm256_setzero_ps();
         for unit in 0..units {
             let blocks: [&[u8; BYTES]; 8] = from_fn(|r| &rows[r][unit]);
-            if unit.is_multiple_of((64 / BYTES).max(1)) {
-                blocks.iter().for_each(|block| prefetch_rows(block, row_bytes));
-            }
+            blocks.iter().for_each(|block| prefetch_block(block, unit));
             let d = halves(&blocks, scale_at::<U>());
             for part in 0..parts {
                 let b = unit * parts + part;
@@ -103,7 +100,9 @@ fn gemv<U: Unit, const BYTES: usize>(
         }
         let mut values = [0.0; 8];
         store(&mut values, y);
-        out.copy_from_slice(&values[..out.len()]);
+        for (row, value) in numbers.into_iter().zip(values) {
+            out[row] = value;
+        }
     }
 }
 
@@ -112,6 +111,19 @@ fn gemv<U: Unit, const BYTES: usize>(
 #[target_feature(enable = "avx2")]
 fn less_offset<U: Unit>(codes: __m256i, x: &Acts, part: usize) -> __m256i {
     _mm256_sub_epi32(codes, _mm256_set1_epi32(U::OFFSET * x.sums()[part]))
+}
+
+/// A register for each of eight blocks. It is a loop because the closure of a `map` is compiled for this instruction set
+/// only where `map` is inlined, and the compiler may choose not to.
+macro_rules! of_8 {
+    ($blocks:ident, |$block:ident| $register:expr) => {{
+        let mut registers = [_mm256_setzero_si256(); 8];
+        for r in 0..8 {
+            let $block = $blocks[r];
+            registers[r] = $register;
+        }
+        registers
+    }};
 }
 
 // ---- blocks of 32 ----
@@ -141,7 +153,7 @@ macro_rules! blocks_of_32 {
         pub(super) fn $function(w: &[u8], x: &Acts, out: &mut [f32]) {
             gemv::<panel::$unit, { $module::BLOCK_BYTES }>(w, x, out, |blocks, b, $part| {
                 let acts = load_32_i8(&x.slots()[32 * b..]);
-                let pairs = blocks.map(|$block| _mm256_maddubs_epi16($codes, acts));
+                let pairs = of_8!(blocks, |$block| _mm256_maddubs_epi16($codes, acts));
                 less_offset::<panel::$unit>(sums_of_8_pairs(pairs), x, b)
             });
         }
@@ -153,18 +165,22 @@ blocks_of_32!(q2_0_q8_0, Q2_0, q2_0, |block, part| two_bits(&block[2 + 8 * part.
 blocks_of_32!(q4_0_q8_0, Q4_0, q4_0, |block, _part| nibbles(&block[2..]));
 blocks_of_32!(q4_1_q8_1, Q4_1, q4_1, |block, _part| nibbles(&block[4..]));
 
+/// 32 bytes as i16.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn widen(v: __m256i) -> [__m256i; 2] {
+    let high = _mm256_extracti128_si256::<1>(v);
+    [_mm256_cvtepi8_epi16(_mm256_castsi256_si128(v)), _mm256_cvtepi8_epi16(high)]
+}
+
 /// Values as they are, by way of i16: a product is at most 128 · 128, a lane of i32 takes four.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn q8_0_q8_0(w: &[u8], x: &Acts, out: &mut [f32]) {
     gemv::<panel::Q8_0, { q8_0::BLOCK_BYTES }>(w, x, out, |blocks, b, _| {
-        let widen = |v| {
-            let high = _mm256_extracti128_si256::<1>(v);
-            [_mm256_cvtepi8_epi16(_mm256_castsi256_si128(v)), _mm256_cvtepi8_epi16(high)]
-        };
         let acts = widen(load_32_i8(&x.slots()[32 * b..]));
-        sums_of_8(blocks.map(|block| {
+        sums_of_8(of_8!(blocks, |block| {
             let values = widen(load_32_bytes(&block[2..]));
-            let [low, high] = [0, 1].map(|i: usize| _mm256_madd_epi16(values[i], acts[i]));
+            let (low, high) = (_mm256_madd_epi16(values[0], acts[0]), _mm256_madd_epi16(values[1], acts[1]));
             _mm256_add_epi32(low, high)
         }))
     });
@@ -178,7 +194,7 @@ pub(super) fn tq2_0_q8_k(w: &[u8], x: &Acts, out: &mut [f32]) {
     gemv::<panel::Tq2_0, { tq2_0::BLOCK_BYTES }>(w, x, out, |blocks, b, _| {
         let x_of = |h: usize, f: usize| load_32_i8(&x.slots()[256 * b + 64 * f + 32 * h..]);
         let acts: [[__m256i; 4]; 2] = from_fn(|h| from_fn(|f| x_of(h, f)));
-        let pairs = blocks.map(|block| {
+        let pairs = of_8!(blocks, |block| {
             let zero = [_mm256_setzero_si256(); 2];
             let first = field_sums(zero, load_32_bytes(block), &acts[0]);
             fold_fields(field_sums(first, load_32_bytes(&block[32..]), &acts[1]))
@@ -195,7 +211,7 @@ pub(super) fn tq1_0_q8_k(w: &[u8], x: &Acts, out: &mut [f32]) {
     gemv::<panel::Tq1_0, { tq1_0::BLOCK_BYTES }>(w, x, out, |blocks, b, _| {
         let x_of = |at: usize, k: usize| load_32_i8(&x.slots_and_slack()[260 * b + 52 * k + at..]);
         let acts: [[__m256i; 5]; 2] = [from_fn(|k| x_of(0, k)), from_fn(|k| x_of(32, k))];
-        let pairs = blocks.map(|block| {
+        let pairs = of_8!(blocks, |block| {
             let last = i32::from_le_bytes(*block[48..].first_chunk().expect("four bytes"));
             let low = _mm256_castsi128_si256(load_16_bytes(&block[32..]));
             let rest = _mm256_inserti128_si256::<1>(low, _mm_cvtsi32_si128(last));
@@ -220,7 +236,7 @@ pub(super) fn q6_k_q8_k(w: &[u8], x: &Acts, out: &mut [f32]) {
         // The packs work in halves: 0–3, 8–11 | 4–7, 12–15.
         let sums = _mm256_packs_epi32(load_i32(&sums[0]), load_i32(&sums[1]));
         let sums = _mm256_permute4x64_epi64::<0b11_01_10_00>(sums);
-        sums_of_8(blocks.map(|block| {
+        sums_of_8(of_8!(blocks, |block| {
             let sub_scales = load_16_bytes(&block[192..]);
             let offset = _mm256_madd_epi16(_mm256_cvtepi8_epi16(sub_scales), sums);
             let split = _mm256_cvtepi8_epi16(_mm_shuffle_epi8(sub_scales, split));

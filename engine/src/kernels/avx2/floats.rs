@@ -2,6 +2,7 @@
 
 use super::memory::*;
 use crate::exact::ATTENTION_CHUNK;
+use crate::kernels::streams::apart;
 use crate::kernels::{assert_rows, float_shape, put};
 use std::arch::x86_64::*;
 use std::array::from_fn;
@@ -37,98 +38,75 @@ pub(super) fn largest(v: __m256) -> f32 {
     _mm_cvtss_f32(_mm_max_ss(v, _mm_movehdup_ps(v)))
 }
 
+/// GEMV and GEMM over rows of float weights, of which `$round` bytes are 32: two rows of one token at a time, or one row of two tokens, which share the widened weights.
+/// A macro and not a generic function: a closure is compiled for this instruction set only where it is inlined.
 macro_rules! of_format {
-    ($gemv:ident, $gemm:ident, $load32:ident, $round:literal) => {
+    ($gemv:ident, $gemm:ident, $tile:ident, $round:literal, $whole:ident) => {
         #[target_feature(enable = "avx2,fma,f16c")]
         pub(super) fn $gemv(w: &[u8], x: &[f32], out: &mut [f32]) {
-            gemm(w, x.len(), x, out, |w: &[u8; $round]| $load32(w));
+            $gemm(w, x.len(), x, out);
         }
 
         #[target_feature(enable = "avx2,fma,f16c")]
         pub(super) fn $gemm(w: &[u8], cols: usize, x: &[f32], out: &mut [f32]) {
-            gemm(w, cols, x, out, |w: &[u8; $round]| $load32(w));
+            let row_bytes = $round / 32 * cols;
+            let (rows, tokens) = float_shape(w, row_bytes, cols, x, out);
+            for numbers in apart::<2>(rows) {
+                let group = numbers.map(|row| &w[row * row_bytes..][..row_bytes]);
+                let mut token = 0;
+                while token + 2 <= tokens {
+                    for (numbers, few) in numbers.as_chunks::<1>().0.iter().zip(group.as_chunks::<1>().0) {
+                        let values: [_; 2] = $tile(*few, cols, &x[token * cols..]);
+                        put(out, rows, *numbers, token, &values);
+                    }
+                    token += 2;
+                }
+                while token < tokens {
+                    let values: [_; 1] = $tile(group, cols, &x[token * cols..]);
+                    put(out, rows, numbers, token, &values);
+                    token += 1;
+                }
+            }
+        }
+
+        /// `R` rows with `T` tokens, each pair in its own 32 lanes: two pairs hide the latency of the fma.
+        #[inline]
+        #[target_feature(enable = "avx2,fma,f16c")]
+        fn $tile<const R: usize, const T: usize>(rows: [&[u8]; R], cols: usize, x: &[f32]) -> [[f32; R]; T] {
+            let rows = rows.map(|row| row.as_chunks::<$round>());
+            let rounds = rows.map(|row| &row.0[..cols / 32]);
+            let tokens: [_; T] = from_fn(|t| x[t * cols..][..cols].as_chunks::<32>());
+            let token_rounds = tokens.map(|token| &token.0[..cols / 32]);
+            let mut lanes = [[[_mm256_setzero_ps(); 4]; R]; T];
+            for i in 0..cols / 32 {
+                let mut w = [[_mm256_setzero_ps(); 4]; R];
+                for r in 0..R {
+                    prefetch(&rounds[r][i]);
+                    w[r] = $whole(&rounds[r][i]);
+                }
+                for t in 0..T {
+                    let x = load32(&token_rounds[t][i]);
+                    for r in 0..R {
+                        fma32(&mut lanes[t][r], w[r], x);
+                    }
+                }
+            }
+            if !cols.is_multiple_of(32) {
+                for t in 0..T {
+                    let x = load32(&padded(tokens[t].1));
+                    for r in 0..R {
+                        fma32(&mut lanes[t][r], $whole(&padded(rows[r].1)), x);
+                    }
+                }
+            }
+            lanes.map(|lanes| lanes.map(|lanes| tree(lanes)))
         }
     };
 }
 
-of_format!(gemv_f16_f32, gemm_f16_f32, load32_f16, 64);
-of_format!(gemv_bf16_f32, gemm_bf16_f32, load32_bf16, 64);
-of_format!(gemv_f32_f32, gemm_f32_f32, load32_f32, 128);
-
-/// Rows of float weights, of which `ROUND` bytes are 32, with every token of `x`: two rows of one token at a time, or one
-/// row of two tokens, which share the widened weights.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn gemm<const ROUND: usize>(
-    w: &[u8],
-    cols: usize,
-    x: &[f32],
-    out: &mut [f32],
-    widen: impl Fn(&[u8; ROUND]) -> Lanes,
-) {
-    let row_bytes = ROUND / 32 * cols;
-    let (rows, tokens) = float_shape(w, row_bytes, cols, x, out);
-    let mut row = 0;
-    while row < rows {
-        let mut token = 0;
-        let many = row + 2 <= rows;
-        while many && token + 2 <= tokens {
-            for row in [row, row + 1] {
-                let values: [[f32; 1]; 2] = dot_tile(&w[row * row_bytes..], cols, &x[token * cols..], &widen);
-                put(out, rows, row, token, &values);
-            }
-            token += 2;
-        }
-        while token < tokens {
-            let (w, x) = (&w[row * row_bytes..], &x[token * cols..]);
-            if many {
-                let values: [[f32; 2]; 1] = dot_tile(w, cols, x, &widen);
-                put(out, rows, row, token, &values);
-            } else {
-                let values: [[f32; 1]; 1] = dot_tile(w, cols, x, &widen);
-                put(out, rows, row, token, &values);
-            }
-            token += 1;
-        }
-        row += if many { 2 } else { 1 };
-    }
-}
-
-/// `R` rows with `T` tokens, each pair in its own 32 lanes: two pairs hide the latency of the fma.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn dot_tile<const R: usize, const T: usize, const ROUND: usize>(
-    w: &[u8],
-    cols: usize,
-    x: &[f32],
-    widen: &impl Fn(&[u8; ROUND]) -> Lanes,
-) -> [[f32; R]; T] {
-    let row_bytes = ROUND / 32 * cols;
-    let rows: [_; R] = from_fn(|r| w[r * row_bytes..][..row_bytes].as_chunks::<ROUND>());
-    let tokens: [_; T] = from_fn(|t| x[t * cols..][..cols].as_chunks::<32>());
-    let mut lanes = [[[_mm256_setzero_ps(); 4]; R]; T];
-    for i in 0..cols / 32 {
-        let w: [Lanes; R] = from_fn(|r| {
-            prefetch(&rows[r].0[i]);
-            widen(&rows[r].0[i])
-        });
-        for t in 0..T {
-            let x = load32(&tokens[t].0[i]);
-            for r in 0..R {
-                fma32(&mut lanes[t][r], w[r], x);
-            }
-        }
-    }
-    if !cols.is_multiple_of(32) {
-        for t in 0..T {
-            let x = load32(&padded(tokens[t].1));
-            for r in 0..R {
-                fma32(&mut lanes[t][r], widen(&padded(rows[r].1)), x);
-            }
-        }
-    }
-    lanes.map(|lanes| lanes.map(|lanes| tree(lanes)))
-}
+of_format!(gemv_f16_f32, gemm_f16_f32, tile_f16, 64, load32_f16);
+of_format!(gemv_bf16_f32, gemm_bf16_f32, tile_bf16, 64, load32_bf16);
+of_format!(gemv_f32_f32, gemm_f32_f32, tile_f32, 128, load32_f32);
 
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn dot_f32(a: &[f32], b: &[f32]) -> f32 {

@@ -4,8 +4,8 @@
 use super::floats::Lanes;
 use std::arch::x86_64::*;
 
-/// How far ahead of the weight stream to prefetch, in bytes.
-pub(super) const AHEAD: usize = 4096;
+/// How far ahead in each stream of weights to prefetch, in bytes.
+pub(super) const AHEAD: usize = 1024;
 
 #[inline]
 #[target_feature(enable = "avx2")]
@@ -103,13 +103,14 @@ pub(super) fn load_16_bytes(a: &[u8]) -> __m128i {
     unsafe { _mm_loadu_si128(a.as_ptr().cast()) }
 }
 
-/// Eight rows are read side by side: the block that the next eight have at this place.
+/// Block `b` of a row, of which eight are read side by side: each cache line about once.
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(super) fn prefetch_rows<const BYTES: usize>(block: &[u8; BYTES], row_bytes: usize) {
-    let ahead = block.as_ptr().cast::<i8>().wrapping_add(8 * row_bytes);
-    for at in (0..BYTES).step_by(64) {
-        _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(at));
+pub(super) fn prefetch_block<const BYTES: usize>(block: &[u8; BYTES], b: usize) {
+    if b.is_multiple_of((64 / BYTES).max(1)) {
+        for line in 0..BYTES.max(64) / 64 {
+            prefetch(&block[64 * line]);
+        }
     }
 }
 

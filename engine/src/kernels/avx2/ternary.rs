@@ -2,6 +2,7 @@
 
 use super::memory::*;
 use crate::kernels::acts::{Acts, Order};
+use crate::kernels::streams::by_rows;
 use crate::quant::{qk256, t5};
 use std::arch::x86_64::*;
 use std::array::from_fn;
@@ -9,42 +10,22 @@ use std::array::from_fn;
 /// Fields of a byte that hold a 2-bit code.
 const FIELDS: usize = 4;
 
-/// Four rows at a time, so that they share the loads of activations; then one by one.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn by_rows(
-    w: &[u8],
-    row_bytes: usize,
-    out: &mut [i32],
-    dot_4: impl Fn(&[u8]) -> [i32; 4],
-    dot_1: impl Fn(&[u8]) -> [i32; 1],
-) {
-    let (fours, rest) = out.as_chunks_mut::<4>();
-    let (first, last) = w.split_at(4 * fours.len() * row_bytes);
-    for (i, four) in fours.iter_mut().enumerate() {
-        *four = dot_4(&first[4 * i * row_bytes..]);
-    }
-    for (i, one) in rest.iter_mut().enumerate() {
-        [*one] = dot_1(&last[i * row_bytes..]);
-    }
-}
-
 #[target_feature(enable = "avx2")]
 pub(super) fn gemv_i2s_i8(w: &[u8], row_bytes: usize, x: &Acts, out: &mut [i32]) {
     x.assert_fits(&[Order::I2S, Order::I2S64], qk256::TILE_BYTES, w, row_bytes, out.len());
-    by_rows(w, row_bytes, out, |w| dot_i2s_i8(w, row_bytes, x), |w| dot_i2s_i8(w, row_bytes, x));
+    by_rows(w, row_bytes, out, |rows: [_; 4]| dot_i2s_i8(rows, x));
 }
 
 #[target_feature(enable = "avx2")]
 pub(super) fn gemv_pm2_i8(w: &[u8], row_bytes: usize, x: &Acts, out: &mut [i32]) {
     x.assert_fits(&[Order::Linear256], qk256::TILE_BYTES, w, row_bytes, out.len());
-    by_rows(w, row_bytes, out, |w| dot_pm2_i8(w, row_bytes, x), |w| dot_pm2_i8(w, row_bytes, x));
+    by_rows(w, row_bytes, out, |rows: [_; 4]| dot_pm2_i8(rows, x));
 }
 
 #[target_feature(enable = "avx2")]
 pub(super) fn gemv_t5_i8(w: &[u8], row_bytes: usize, x: &Acts, out: &mut [i32]) {
     x.assert_fits(&[Order::T5], t5::BLOCK_BYTES, w, row_bytes, out.len());
-    by_rows(w, row_bytes, out, |w| dot_t5_i8(w, row_bytes, x), |w| dot_t5_i8(w, row_bytes, x));
+    by_rows(w, row_bytes, out, |rows: [_; 4]| dot_t5_i8(rows, x));
 }
 
 /// The sums of codes of `R` rows: half a tile (32 bytes) is one register. `add` adds its products to a row's `narrow` sums;
@@ -52,15 +33,14 @@ pub(super) fn gemv_t5_i8(w: &[u8], row_bytes: usize, x: &Acts, out: &mut [i32]) 
 #[inline]
 #[target_feature(enable = "avx2")]
 fn dot<const R: usize, const RUNS: usize, const HALVES: usize, S: Copy>(
-    rows: &[u8],
-    row_bytes: usize,
+    rows: [&[u8]; R],
     x: &Acts,
     zero: S,
     add: impl Fn(S, __m256i, &[__m256i; RUNS]) -> S,
     fold: impl Fn(S) -> __m256i,
 ) -> [i32; R] {
-    let halves = row_bytes / 32;
-    let rows: [&[[u8; 32]]; R] = from_fn(|r| &rows[r * row_bytes..].as_chunks().0[..halves]);
+    let halves = rows[0].len() / 32;
+    let rows = rows.map(|row| &row.as_chunks::<32>().0[..halves]);
     let tiles = x.slots().as_chunks::<64>().0.as_chunks::<RUNS>().0;
     let mut sums = [_mm256_setzero_si256(); R];
     for begin in (0..halves).step_by(HALVES) {
@@ -88,16 +68,10 @@ fn dot<const R: usize, const RUNS: usize, const HALVES: usize, S: Copy>(
 /// Five halves are ten of each: 7680 and 30 720 < 32 768; folded, 15 360.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn dot_i2s_i8<const R: usize>(rows: &[u8], row_bytes: usize, x: &Acts) -> [i32; R] {
+fn dot_i2s_i8<const R: usize>(rows: [&[u8]; R], x: &Acts) -> [i32; R] {
     let zero = [_mm256_setzero_si256(); 2];
-    let sums = dot::<R, FIELDS, 5, _>(
-        rows,
-        row_bytes,
-        x,
-        zero,
-        |sums, w, x| field_sums(sums, w, x),
-        |sums| fold_fields(sums),
-    );
+    let sums =
+        dot::<R, FIELDS, 5, _>(rows, x, zero, |sums, w, x| field_sums(sums, w, x), |sums| fold_fields(sums));
     sums.map(|sum| sum - x.sum())
 }
 
@@ -127,7 +101,7 @@ pub(super) fn fold_fields([low, high]: [__m256i; 2]) -> __m256i {
 /// No overflow: `maddubs` adds two products, at most 2 · 4 · 128 = 1024 in magnitude. Seven halves are 28: 28 672 < 32 768.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn dot_pm2_i8<const R: usize>(rows: &[u8], row_bytes: usize, x: &Acts) -> [i32; R] {
+fn dot_pm2_i8<const R: usize>(rows: [&[u8]; R], x: &Acts) -> [i32; R] {
     let low = _mm_setr_epi8(0, 1, 3, 4, 0, 1, 3, 4, 0, 1, 3, 4, 0, 1, 3, 4);
     let high = _mm_setr_epi8(0, 0, 0, 0, 1, 1, 1, 1, 3, 3, 3, 3, 4, 4, 4, 4);
     let tables = [_mm256_broadcastsi128_si256(low), _mm256_broadcastsi128_si256(high)];
@@ -143,15 +117,15 @@ fn dot_pm2_i8<const R: usize>(rows: &[u8], row_bytes: usize, x: &Acts) -> [i32; 
         narrow
     };
     let zero = _mm256_setzero_si256();
-    dot::<R, FIELDS, 7, _>(rows, row_bytes, x, zero, add, |sums| sums).map(|sum| sum - 2 * x.sum())
+    dot::<R, FIELDS, 7, _>(rows, x, zero, add, |sums| sums).map(|sum| sum - 2 * x.sum())
 }
 
 /// No overflow: half a tile adds at most 2560 in i16, see [`trit_sums`]; twelve of them are 30 720 < 32 768.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn dot_t5_i8<const R: usize>(rows: &[u8], row_bytes: usize, x: &Acts) -> [i32; R] {
+fn dot_t5_i8<const R: usize>(rows: [&[u8]; R], x: &Acts) -> [i32; R] {
     let zero = _mm256_setzero_si256();
-    let sums = dot::<R, 5, 12, _>(rows, row_bytes, x, zero, |sums, w, x| trit_sums(sums, w, x), |sums| sums);
+    let sums = dot::<R, 5, 12, _>(rows, x, zero, |sums, w, x| trit_sums(sums, w, x), |sums| sums);
     sums.map(|sum| sum - x.sum())
 }
 

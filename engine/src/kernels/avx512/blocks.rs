@@ -4,9 +4,9 @@
 use super::memory::*;
 use crate::kernels::acts::Acts;
 use crate::kernels::panel::{self, Extra, Unit};
+use crate::kernels::streams::apart;
 use crate::quant::{bitnet32, q2_0, q4_0, q4_1, q6_k, q8_0, tq1_0, tq2_0};
 use std::arch::x86_64::*;
-use std::array::from_fn;
 
 /// Lane `r` is the sum of the lanes of `v[r]`.
 #[inline]
@@ -44,14 +44,14 @@ fn quad(v: [__m512i; 4]) -> __m512i {
     _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd))
 }
 
-/// Sixteen rows of blocks; beyond the last row they are the last row's again.
+/// Sixteen rows of blocks.
 struct Rows<'a> {
     row: [&'a [u8]; 16],
 }
 
 impl<'a> Rows<'a> {
-    fn new(w: &'a [u8], row_bytes: usize, rows: usize, first: usize) -> Rows<'a> {
-        Rows { row: from_fn(|r| &w[(first + r).min(rows - 1) * row_bytes..][..row_bytes]) }
+    fn new(w: &'a [u8], row_bytes: usize, rows: [usize; 16]) -> Rows<'a> {
+        Rows { row: rows.map(|row| &w[row * row_bytes..][..row_bytes]) }
     }
 
     /// Block `b` of row `r`.
@@ -69,6 +69,17 @@ impl<'a> Rows<'a> {
             half.copy_from_slice(&self.block::<U>(r, b)[at..at + 2]);
         }
         load_f16(&bytes)
+    }
+}
+
+/// Lane `r` of `y` is the value of row `rows[r]`.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn scatter(out: &mut [f32], rows: [usize; 16], y: __m512) {
+    let mut values = [0.0; 16];
+    store(&mut values, y);
+    for (row, value) in rows.into_iter().zip(values) {
+        out[row] = value;
     }
 }
 
@@ -155,8 +166,13 @@ fn codes_q2_0(block: &[u8], part: usize) -> __m256i {
 #[target_feature(enable = "avx512f,avx512bw")]
 fn fields(block: &[u8]) -> [__m512i; 4] {
     let w = load_64_bytes(block);
-    let w = [w, _mm512_srli_epi16::<2>(w), _mm512_srli_epi16::<4>(w), _mm512_srli_epi16::<6>(w)];
-    w.map(|w| _mm512_and_si512(w, _mm512_set1_epi8(3)))
+    let field = _mm512_set1_epi8(3);
+    [
+        _mm512_and_si512(w, field),
+        _mm512_and_si512(_mm512_srli_epi16::<2>(w), field),
+        _mm512_and_si512(_mm512_srli_epi16::<4>(w), field),
+        _mm512_and_si512(_mm512_srli_epi16::<6>(w), field),
+    ]
 }
 
 /// Codes of 64 elements each.
@@ -184,7 +200,7 @@ fn codes_q6_k(block: &[u8]) -> [__m512i; 4] {
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn acts_256(x: &[i8]) -> [__m512i; 4] {
-    from_fn(|i| load_64_i8(&x[64 * i..]))
+    [load_64_i8(x), load_64_i8(&x[64..]), load_64_i8(&x[128..]), load_64_i8(&x[192..])]
 }
 
 macro_rules! gemv {
@@ -200,21 +216,21 @@ macro_rules! gemv {
                         const PARTS: usize = U::STEPS / U::SUMMED;
                         let row_bytes =
                             x.assert_blocks(U::ORDER, $module::BLOCK, $module::BLOCK_BYTES, w, out.len());
-                        let rows = out.len();
-                        for (i, out) in out.chunks_mut(16).enumerate() {
-                            let rows = Rows::new(w, row_bytes, rows, 16 * i);
+                        for numbers in apart(out.len()) {
+                            let rows = Rows::new(w, row_bytes, numbers);
                             let mut y = _mm512_setzero_ps();
                             for (b, acts) in x.slots().as_chunks::<32>().0.iter().enumerate() {
                                 let unit = b / PARTS;
                                 let part = b - unit * PARTS;
                                 let acts = load_32_i8(acts);
-                                let dots = from_fn(|r| {
+                                let mut dots = [_mm256_setzero_si256(); 16];
+                                for r in 0..16 {
                                     let block = rows.block::<U>(r, unit);
                                     if part == 0 {
-                                        prefetch_rows(block, row_bytes);
+                                        prefetch_block(block, unit);
                                     }
-                                    $dot_half($codes(block, part), acts)
-                                });
+                                    dots[r] = $dot_half($codes(block, part), acts);
+                                }
                                 let codes = sums_of_16_halves(dots);
                                 let offset = _mm512_set1_epi32(U::OFFSET * x.sums()[b]);
                                 y = scale::<U>(&rows, unit, b, x, _mm512_sub_epi32(codes, offset), y);
@@ -222,7 +238,7 @@ macro_rules! gemv {
                             if U::EXTRA == Extra::RowFactor {
                                 y = _mm512_div_ps(y, _mm512_set1_ps(x.scales()[0]));
                             }
-                            store_some(out, y);
+                            scatter(out, numbers, y);
                         }
                     }
                 };
@@ -241,19 +257,20 @@ macro_rules! gemv {
                         type U = panel::$unit;
                         let row_bytes =
                             x.assert_blocks(U::ORDER, $module::BLOCK, $module::BLOCK_BYTES, w, out.len());
-                        let (rows, per_block) = (out.len(), U::ORDER.slots());
+                        let per_block = U::ORDER.slots();
                         let parts = 256 / U::ORDER.summed().unwrap_or(256);
-                        for (i, out) in out.chunks_mut(16).enumerate() {
-                            let rows = Rows::new(w, row_bytes, rows, 16 * i);
+                        for numbers in apart(out.len()) {
+                            let rows = Rows::new(w, row_bytes, numbers);
                             let mut y = _mm512_setzero_ps();
                             for b in 0..x.scales().len() {
                                 let $x = &x.slots_and_slack()[b * per_block..][..per_block + 64];
                                 let $acts = $prepare;
-                                let dots = from_fn(|r| {
+                                let mut dots = [_mm512_setzero_si512(); 16];
+                                for r in 0..16 {
                                     let $block = rows.block::<U>(r, b);
-                                    prefetch_rows($block, row_bytes);
-                                    $sum
-                                });
+                                    prefetch_block($block, b);
+                                    dots[r] = $sum;
+                                }
                                 let mut isum = sums_of_16(dots);
                                 if U::EXTRA != Extra::SubScales {
                                     let offset = _mm512_set1_epi32(U::OFFSET * x.sums()[b * parts]);
@@ -261,7 +278,7 @@ macro_rules! gemv {
                                 }
                                 y = scale::<U>(&rows, b, b, x, isum, y);
                             }
-                            store_some(out, y);
+                            scatter(out, numbers, y);
                         }
                     }
                 };
@@ -269,14 +286,23 @@ macro_rules! gemv {
 
             blocks_of_256!(tq2_0_q8_k, Tq2_0, tq2_0, |block, x| acts_256(x), |acts| {
                 let codes = fields(block);
-                let zero = _mm512_setzero_si512();
-                (0..4).fold(zero, |sum, f| $dot(sum, codes[f], acts[f]))
+                let mut sum = _mm512_setzero_si512();
+                for f in 0..4 {
+                    sum = $dot(sum, codes[f], acts[f]);
+                }
+                sum
             });
             blocks_of_256!(
                 tq1_0_q8_k,
                 Tq1_0,
                 tq1_0,
-                |block, x| from_fn::<__m512i, 5, _>(|k| load_64_i8(&x[52 * k..])),
+                |block, x| [
+                    load_64_i8(x),
+                    load_64_i8(&x[52..]),
+                    load_64_i8(&x[104..]),
+                    load_64_i8(&x[156..]),
+                    load_64_i8(&x[208..]),
+                ],
                 |acts| $trits(load_some_bytes(&block[..52]), &acts)
             );
             // Sub-scales belong to sixteen elements, four lanes: the offset is taken off before they multiply.
@@ -291,14 +317,16 @@ macro_rules! gemv {
                     let codes = codes_q6_k(block);
                     let sub_scales = _mm512_cvtepi8_epi32(load_16_bytes(&block[192..]));
                     let zero = _mm512_setzero_si512();
-                    (0..4).fold(zero, |sum, i| {
+                    let mut sum = zero;
+                    for i in 0..4 {
                         let lanes = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
                         let lanes = _mm512_add_epi32(lanes, _mm512_set1_epi32(4 * i as i32));
                         let sub_scale = _mm512_permutexvar_epi32(lanes, sub_scales);
                         let (x, offset) = acts[i];
                         let values = _mm512_sub_epi32($dot(zero, codes[i], x), offset);
-                        _mm512_add_epi32(sum, _mm512_mullo_epi32(values, sub_scale))
-                    })
+                        sum = _mm512_add_epi32(sum, _mm512_mullo_epi32(values, sub_scale));
+                    }
+                    sum
                 }
             );
         }

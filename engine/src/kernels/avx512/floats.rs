@@ -2,6 +2,7 @@
 
 use super::memory::*;
 use crate::exact::ATTENTION_CHUNK;
+use crate::kernels::streams::apart;
 use crate::kernels::{assert_rows, float_shape, put};
 use std::arch::x86_64::*;
 use std::array::from_fn;
@@ -73,101 +74,75 @@ fn some_f32(w: &[u8]) -> Lanes {
     [_mm512_castsi512_ps(load_some_bytes(low)), _mm512_castsi512_ps(load_some_bytes(high))]
 }
 
+/// GEMV and GEMM over rows of float weights, of which `$round` bytes are 32: eight rows of one token at a time, or two rows of four tokens, which share the widened weights.
+/// A macro and not a generic function: a closure is compiled for this instruction set only where it is inlined.
 macro_rules! of_format {
-    ($gemv:ident, $gemm:ident, $whole:ident, $some:ident) => {
+    ($gemv:ident, $gemm:ident, $tile:ident, $round:literal, $whole:ident, $some:ident) => {
         #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
         pub(super) fn $gemv(w: &[u8], x: &[f32], out: &mut [f32]) {
-            gemm(w, x.len(), x, out, |w| $whole(w), |w| $some(w));
+            $gemm(w, x.len(), x, out);
         }
 
         #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
         pub(super) fn $gemm(w: &[u8], cols: usize, x: &[f32], out: &mut [f32]) {
-            gemm(w, cols, x, out, |w| $whole(w), |w| $some(w));
+            let row_bytes = $round / 32 * cols;
+            let (rows, tokens) = float_shape(w, row_bytes, cols, x, out);
+            for numbers in apart::<8>(rows) {
+                let group = numbers.map(|row| &w[row * row_bytes..][..row_bytes]);
+                let mut token = 0;
+                while token + 4 <= tokens {
+                    for (numbers, few) in numbers.as_chunks::<2>().0.iter().zip(group.as_chunks::<2>().0) {
+                        let values: [_; 4] = $tile(*few, cols, &x[token * cols..]);
+                        put(out, rows, *numbers, token, &values);
+                    }
+                    token += 4;
+                }
+                while token < tokens {
+                    let values: [_; 1] = $tile(group, cols, &x[token * cols..]);
+                    put(out, rows, numbers, token, &values);
+                    token += 1;
+                }
+            }
+        }
+
+        /// `R` rows with `T` tokens, each pair in its own 32 lanes: eight pairs hide the latency of the fma.
+        #[inline]
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+        fn $tile<const R: usize, const T: usize>(rows: [&[u8]; R], cols: usize, x: &[f32]) -> [[f32; R]; T] {
+            let rows = rows.map(|row| row.as_chunks::<$round>());
+            let rounds = rows.map(|row| &row.0[..cols / 32]);
+            let tokens: [_; T] = from_fn(|t| x[t * cols..][..cols].as_chunks::<32>());
+            let token_rounds = tokens.map(|token| &token.0[..cols / 32]);
+            let mut lanes = [[[_mm512_setzero_ps(); 2]; R]; T];
+            for i in 0..cols / 32 {
+                let mut w = [[_mm512_setzero_ps(); 2]; R];
+                for r in 0..R {
+                    prefetch(&rounds[r][i]);
+                    w[r] = $whole(&rounds[r][i]);
+                }
+                for t in 0..T {
+                    let x = load32(&token_rounds[t][i]);
+                    for r in 0..R {
+                        fma32(&mut lanes[t][r], w[r], x);
+                    }
+                }
+            }
+            if !cols.is_multiple_of(32) {
+                for t in 0..T {
+                    let x = load32_some(tokens[t].1);
+                    for r in 0..R {
+                        fma32(&mut lanes[t][r], $some(rows[r].1), x);
+                    }
+                }
+            }
+            lanes.map(|lanes| lanes.map(|lanes| tree(lanes)))
         }
     };
 }
 
-of_format!(gemv_f16_f32, gemm_f16_f32, whole_f16, some_f16);
-of_format!(gemv_bf16_f32, gemm_bf16_f32, whole_bf16, some_bf16);
-of_format!(gemv_f32_f32, gemm_f32_f32, whole_f32, some_f32);
-
-/// Rows of float weights, of which `ROUND` bytes are 32, with every token of `x`: four rows of one token at a time, or two
-/// rows of four tokens, which share the widened weights.
-#[inline]
-#[target_feature(enable = "avx512f,avx512dq")]
-fn gemm<const ROUND: usize>(
-    w: &[u8],
-    cols: usize,
-    x: &[f32],
-    out: &mut [f32],
-    whole: impl Fn(&[u8; ROUND]) -> Lanes,
-    some: impl Fn(&[u8]) -> Lanes,
-) {
-    let row_bytes = ROUND / 32 * cols;
-    let (rows, tokens) = float_shape(w, row_bytes, cols, x, out);
-    let mut row = 0;
-    while row < rows {
-        let mut token = 0;
-        let many = row + 4 <= rows;
-        while many && token + 4 <= tokens {
-            for row in [row, row + 2] {
-                let values: [[f32; 2]; 4] =
-                    dot_tile(&w[row * row_bytes..], cols, &x[token * cols..], &whole, &some);
-                put(out, rows, row, token, &values);
-            }
-            token += 4;
-        }
-        while token < tokens {
-            let (w, x) = (&w[row * row_bytes..], &x[token * cols..]);
-            if many {
-                let values: [[f32; 4]; 1] = dot_tile(w, cols, x, &whole, &some);
-                put(out, rows, row, token, &values);
-            } else {
-                let values: [[f32; 1]; 1] = dot_tile(w, cols, x, &whole, &some);
-                put(out, rows, row, token, &values);
-            }
-            token += 1;
-        }
-        row += if many { 4 } else { 1 };
-    }
-}
-
-/// `R` rows with `T` tokens, each pair in its own 32 lanes: four pairs hide the latency of the fma.
-#[inline]
-#[target_feature(enable = "avx512f,avx512dq")]
-fn dot_tile<const R: usize, const T: usize, const ROUND: usize>(
-    w: &[u8],
-    cols: usize,
-    x: &[f32],
-    whole: &impl Fn(&[u8; ROUND]) -> Lanes,
-    some: &impl Fn(&[u8]) -> Lanes,
-) -> [[f32; R]; T] {
-    let row_bytes = ROUND / 32 * cols;
-    let rows: [_; R] = from_fn(|r| w[r * row_bytes..][..row_bytes].as_chunks::<ROUND>());
-    let tokens: [_; T] = from_fn(|t| x[t * cols..][..cols].as_chunks::<32>());
-    let mut lanes = [[[_mm512_setzero_ps(); 2]; R]; T];
-    for i in 0..cols / 32 {
-        let w: [Lanes; R] = from_fn(|r| {
-            prefetch(&rows[r].0[i]);
-            whole(&rows[r].0[i])
-        });
-        for t in 0..T {
-            let x = load32(&tokens[t].0[i]);
-            for r in 0..R {
-                fma32(&mut lanes[t][r], w[r], x);
-            }
-        }
-    }
-    if !cols.is_multiple_of(32) {
-        for t in 0..T {
-            let x = load32_some(tokens[t].1);
-            for r in 0..R {
-                fma32(&mut lanes[t][r], some(rows[r].1), x);
-            }
-        }
-    }
-    lanes.map(|lanes| lanes.map(|lanes| tree(lanes)))
-}
+of_format!(gemv_f16_f32, gemm_f16_f32, tile_f16, 64, whole_f16, some_f16);
+of_format!(gemv_bf16_f32, gemm_bf16_f32, tile_bf16, 64, whole_bf16, some_bf16);
+of_format!(gemv_f32_f32, gemm_f32_f32, tile_f32, 128, whole_f32, some_f32);
 
 #[target_feature(enable = "avx512f,avx512dq")]
 pub(super) fn dot_f32(a: &[f32], b: &[f32]) -> f32 {

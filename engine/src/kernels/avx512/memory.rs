@@ -5,8 +5,8 @@ use super::floats::Lanes;
 use std::arch::asm;
 use std::arch::x86_64::*;
 
-/// How far ahead of the weight stream to prefetch, in bytes.
-pub(super) const AHEAD: usize = 5120;
+/// How far ahead in each stream of weights to prefetch, in bytes.
+pub(super) const AHEAD: usize = 1024;
 
 #[inline]
 #[target_feature(enable = "avx512f")]
@@ -220,13 +220,15 @@ pub(super) fn thrice(q: __m512i) -> __m512i {
     q
 }
 
-/// Sixteen rows are read side by side: the block that the next sixteen have at this place.
+/// Block `b` of a row, of which sixteen are read side by side: each cache line about once.
 #[inline]
 #[target_feature(enable = "avx512f")]
-pub(super) fn prefetch_rows(block: &[u8], row_bytes: usize) {
-    let ahead = block.as_ptr().cast::<i8>().wrapping_add(16 * row_bytes);
-    _mm_prefetch::<_MM_HINT_T0>(ahead);
-    _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(64));
+pub(super) fn prefetch_block(block: &[u8], b: usize) {
+    if b.is_multiple_of((64 / block.len()).max(1)) {
+        for line in 0..block.len().max(64) / 64 {
+            prefetch(&block[64 * line]);
+        }
+    }
 }
 
 /// Sixteen little-endian bf16, widened: they are the high halves of f32.
