@@ -9,6 +9,7 @@
 //! ```
 
 use std::array::from_fn;
+use std::ops::Range;
 
 /// Groups of `R` of `rows` rows, a row of each of `R` equal parts, then what is left over. Where the last group is not full
 /// it names the last row again.
@@ -33,6 +34,16 @@ pub(super) fn by_rows<T: Copy, const R: usize>(
             out[row] = dot;
         }
     }
+}
+
+/// The same part of each slice, all of one length then, so that one bound check serves for all. (With `map`, whose closure
+/// the compiler may leave a call, it would not know that.)
+#[inline(always)]
+pub(super) fn parts<T, const R: usize>(mut slices: [&[T]; R], range: Range<usize>) -> [&[T]; R] {
+    for slice in &mut slices {
+        *slice = &slice[range.clone()];
+    }
+    slices
 }
 
 #[cfg(test)]

@@ -9,8 +9,8 @@ use crate::tensor::Matrix;
 use crate::work::{Key, Operation, Work};
 use rayon::prelude::*;
 
-/// Rows that one kernel call computes before the next token takes the same rows: small enough that their weights stay in
-/// the first-level caches.
+/// Rows that one kernel call computes for several tokens before the next rows: small enough that their weights stay in the
+/// first-level caches. One token takes all rows of its task, since a GEMV reads rows that lie far apart.
 const ROWS_PER_CALL: usize = 96;
 
 /// From this many tokens on, a GEMM kernel is faster than a GEMV kernel for each.
@@ -70,8 +70,9 @@ pub(super) fn linear(
     }
     tasks.into_par_iter().enumerate().for_each(|(i, mut outs)| {
         let rows = outs.first().map_or(0, |out| out.len());
-        for first in (0..rows).step_by(ROWS_PER_CALL) {
-            let count = ROWS_PER_CALL.min(rows - first);
+        let rows_per_call = if tokens == 1 { rows.max(1) } else { ROWS_PER_CALL };
+        for first in (0..rows).step_by(rows_per_call) {
+            let count = rows_per_call.min(rows - first);
             let bytes = w.rows_at(i * rows_per_task + first, count);
             let mut outs: Vec<&mut [f32]> =
                 outs.iter_mut().map(|out| &mut out[first..first + count]).collect();

@@ -2,7 +2,7 @@
 
 use super::memory::*;
 use crate::exact::ATTENTION_CHUNK;
-use crate::kernels::streams::apart;
+use crate::kernels::streams::{apart, parts};
 use crate::kernels::{assert_rows, float_shape, put};
 use std::arch::x86_64::*;
 use std::array::from_fn;
@@ -74,9 +74,9 @@ macro_rules! of_format {
         #[target_feature(enable = "avx2,fma,f16c")]
         fn $tile<const R: usize, const T: usize>(rows: [&[u8]; R], cols: usize, x: &[f32]) -> [[f32; R]; T] {
             let rows = rows.map(|row| row.as_chunks::<$round>());
-            let rounds = rows.map(|row| &row.0[..cols / 32]);
+            let rounds = parts(rows.map(|row| row.0), 0..cols / 32);
             let tokens: [_; T] = from_fn(|t| x[t * cols..][..cols].as_chunks::<32>());
-            let token_rounds = tokens.map(|token| &token.0[..cols / 32]);
+            let token_rounds = parts(tokens.map(|token| token.0), 0..cols / 32);
             let mut lanes = [[[_mm256_setzero_ps(); 4]; R]; T];
             for i in 0..cols / 32 {
                 let mut w = [[_mm256_setzero_ps(); 4]; R];

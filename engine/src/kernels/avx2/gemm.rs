@@ -4,8 +4,8 @@
 use super::memory::{load, load_halves, load_i32, load_words, store, store_i32, store_words};
 use crate::kernels::acts::{Batch, GROUP, Order};
 use crate::kernels::panel::{self, Block, Extra, Factors, Inner, Tile, Tokens, Unit, Words};
+use crate::kernels::streams::parts;
 use std::arch::x86_64::*;
-use std::array::from_fn;
 
 /// Rows in a register.
 const L: usize = 8;
@@ -55,7 +55,12 @@ fn broadcast(x: [i8; 4]) -> __m256i {
 #[target_feature(enable = "avx2")]
 fn sum<U: Unit>(panels: [&[Words<L>]; R], tokens: &[Tokens]) -> Sums<GROUP> {
     let (low, high) = (sum_part::<U, 0>(panels, tokens), sum_part::<U, T>(panels, tokens));
-    from_fn(|r| from_fn(|t| if t < T { low[r][t] } else { high[r][t - T] }))
+    let mut sums = [[_mm256_setzero_si256(); GROUP]; R];
+    for r in 0..R {
+        sums[r][..T].copy_from_slice(&low[r]);
+        sums[r][T..].copy_from_slice(&high[r]);
+    }
+    sums
 }
 
 /// The same for tokens `FIRST .. FIRST + T`.
@@ -67,13 +72,13 @@ fn sum<U: Unit>(panels: [&[Words<L>]; R], tokens: &[Tokens]) -> Sums<GROUP> {
 #[target_feature(enable = "avx2")]
 fn sum_part<U: Unit, const FIRST: usize>(panels: [&[Words<L>]; R], tokens: &[Tokens]) -> Sums<T> {
     let narrow_steps = if U::MAX > 127 { 8 } else { (32_767 / (2 * 128 * U::MAX)) as usize };
-    let panels = panels.map(|panel| &panel[..tokens.len()]);
+    let panels = parts(panels, 0..tokens.len());
     let mut sums = [[_mm256_setzero_si256(); T]; R];
     for begin in (0..tokens.len()).step_by(narrow_steps) {
         let range = begin..tokens.len().min(begin + narrow_steps);
-        let (panels, tokens) = (panels.map(|panel| &panel[range.clone()]), &tokens[range.clone()]);
+        let (panels, tokens) = (parts(panels, range.clone()), &tokens[range]);
         let more = if U::MAX > 127 {
-            panels.map(|panel| nibble_sums::<FIRST>(panel, tokens))
+            [nibble_sums::<FIRST>(panels[0], tokens), nibble_sums::<FIRST>(panels[1], tokens)]
         } else {
             code_sums::<FIRST>(panels, tokens)
         };
@@ -89,10 +94,10 @@ fn sum_part<U: Unit, const FIRST: usize>(panels: [&[Words<L>]; R], tokens: &[Tok
 #[inline]
 #[target_feature(enable = "avx2")]
 fn code_sums<const FIRST: usize>(panels: [&[Words<L>]; R], tokens: &[Tokens]) -> Sums<T> {
-    let panels = panels.map(|panel| &panel[..tokens.len()]);
+    let panels = parts(panels, 0..tokens.len());
     let mut narrow = [[_mm256_setzero_si256(); T]; R];
     for (s, x) in tokens.iter().enumerate() {
-        let w: [__m256i; R] = from_fn(|r| load_words(&panels[r][s]));
+        let w = [load_words(&panels[0][s]), load_words(&panels[1][s])];
         for t in 0..T {
             let x = broadcast(x[FIRST + t]);
             for r in 0..R {
@@ -100,7 +105,10 @@ fn code_sums<const FIRST: usize>(panels: [&[Words<L>]; R], tokens: &[Tokens]) ->
             }
         }
     }
-    narrow.map(|narrow| narrow.map(|narrow| _mm256_madd_epi16(narrow, _mm256_set1_epi16(1))))
+    for sum in narrow.as_flattened_mut() {
+        *sum = _mm256_madd_epi16(*sum, _mm256_set1_epi16(1));
+    }
+    narrow
 }
 
 #[inline]
@@ -117,10 +125,12 @@ fn nibble_sums<const FIRST: usize>(panel: &[Words<L>], tokens: &[Tokens]) -> [__
             high[t] = _mm256_add_epi16(high[t], _mm256_maddubs_epi16(w[1], x));
         }
     }
-    from_fn(|t| {
+    let mut sums = [_mm256_setzero_si256(); T];
+    for t in 0..T {
         let low = _mm256_madd_epi16(low[t], _mm256_set1_epi16(1));
-        _mm256_add_epi32(low, _mm256_madd_epi16(high[t], _mm256_set1_epi16(16)))
-    })
+        sums[t] = _mm256_add_epi32(low, _mm256_madd_epi16(high[t], _mm256_set1_epi16(16)));
+    }
+    sums
 }
 
 /// `y = fma(d_w · d_a, isum, y)` for a register of rows with each token, and what [`Extra`] adds.
@@ -166,7 +176,7 @@ fn step<U: Unit>(block: Block<'_, L, R>, y: &mut [Tile<f32, L>; R]) {
     let each = U::SUMMED / block.sums.len();
     for (part, sums) in block.sums.iter().enumerate() {
         let range = part * each..(part + 1) * each;
-        let codes = sum::<U>(panels.map(|panel| &panel[range.clone()]), &tokens[range.clone()]);
+        let codes = sum::<U>(parts(panels, range.clone()), &tokens[range]);
         for r in 0..R {
             for t in 0..GROUP {
                 let offset = _mm256_set1_epi32(U::OFFSET * sums[t]);

@@ -2,10 +2,9 @@
 
 use super::memory::*;
 use crate::kernels::acts::{Acts, Order};
-use crate::kernels::streams::by_rows;
+use crate::kernels::streams::{by_rows, parts};
 use crate::quant::{qk256, t5};
 use std::arch::x86_64::*;
-use std::array::from_fn;
 
 /// Fields of a byte that hold a 2-bit code.
 const FIELDS: usize = 4;
@@ -40,7 +39,7 @@ fn dot<const R: usize, const RUNS: usize, const HALVES: usize, S: Copy>(
     fold: impl Fn(S) -> __m256i,
 ) -> [i32; R] {
     let halves = rows[0].len() / 32;
-    let rows = rows.map(|row| &row.as_chunks::<32>().0[..halves]);
+    let rows = parts(rows.map(|row| row.as_chunks::<32>().0), 0..halves);
     let tiles = x.slots().as_chunks::<64>().0.as_chunks::<RUNS>().0;
     let mut sums = [_mm256_setzero_si256(); R];
     for begin in (0..halves).step_by(HALVES) {
@@ -48,7 +47,10 @@ fn dot<const R: usize, const RUNS: usize, const HALVES: usize, S: Copy>(
         for i in begin..halves.min(begin + HALVES) {
             // Half h of every run of the tile.
             let (tile, h) = (&tiles[i / 2], i % 2);
-            let x: [__m256i; RUNS] = from_fn(|f| load_i8(&tile[f].as_chunks().0[h]));
+            let mut x = [_mm256_setzero_si256(); RUNS];
+            for f in 0..RUNS {
+                x[f] = load_i8(&tile[f].as_chunks().0[h]);
+            }
             for r in 0..R {
                 prefetch(&rows[r][i]);
                 narrow[r] = add(narrow[r], load_bytes(&rows[r][i]), &x);

@@ -4,8 +4,8 @@
 use super::memory::{load, load_quarters, load_words, load16, store, store_words, store16};
 use crate::kernels::acts::{Batch, GROUP, Order};
 use crate::kernels::panel::{self, Block, Extra, Factors, Inner, Tile, Tokens, Unit, Words};
+use crate::kernels::streams::parts;
 use std::arch::x86_64::*;
-use std::array::from_fn;
 
 /// Rows in a register.
 const L: usize = 16;
@@ -51,10 +51,13 @@ fn broadcast(x: [i8; 4]) -> __m512i {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 fn sum_vnni<U: Unit, const R: usize>(panels: [&[Words<L>]; R], tokens: &[Tokens]) -> Sums<R> {
-    let panels = panels.map(|panel| &panel[..tokens.len()]);
+    let panels = parts(panels, 0..tokens.len());
     let mut sums = [[_mm512_setzero_si512(); GROUP]; R];
     for (s, x) in tokens.iter().enumerate() {
-        let w: [__m512i; R] = from_fn(|r| load_words(&panels[r][s]));
+        let mut w = [_mm512_setzero_si512(); R];
+        for r in 0..R {
+            w[r] = load_words(&panels[r][s]);
+        }
         for t in 0..GROUP {
             let x = broadcast(x[t]);
             for r in 0..R {
@@ -74,7 +77,7 @@ fn sum_vnni<U: Unit, const R: usize>(panels: [&[Words<L>]; R], tokens: &[Tokens]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn sum_bw<U: Unit, const R: usize>(panels: [&[Words<L>]; R], tokens: &[Tokens]) -> Sums<R> {
     let narrow_steps = if U::MAX > 127 { 8 } else { (32_767 / (2 * 128 * U::MAX)) as usize };
-    let panels = panels.map(|panel| &panel[..tokens.len()]);
+    let panels = parts(panels, 0..tokens.len());
     let nibble = _mm512_set1_epi8(15);
     let mut sums = [[_mm512_setzero_si512(); GROUP]; R];
     for begin in (0..tokens.len()).step_by(narrow_steps) {
@@ -102,7 +105,10 @@ fn sum_bw<U: Unit, const R: usize>(panels: [&[Words<L>]; R], tokens: &[Tokens]) 
         } else {
             let mut narrow = [[_mm512_setzero_si512(); GROUP]; R];
             for s in begin..end {
-                let w: [__m512i; R] = from_fn(|r| load_words(&panels[r][s]));
+                let mut w = [_mm512_setzero_si512(); R];
+                for r in 0..R {
+                    w[r] = load_words(&panels[r][s]);
+                }
                 for t in 0..GROUP {
                     let x = broadcast(tokens[s][t]);
                     for r in 0..R {
@@ -166,12 +172,11 @@ macro_rules! gemm {
             fn step<U: Unit, const R: usize>(block: Block<'_, L, R>, y: &mut [Tile<f32, L>; R]) {
                 let Inner { panels, tokens } = block.inner;
                 let mut isums = [[_mm512_setzero_si512(); GROUP]; R];
-                let parts = block.sums.len();
-                let each = U::SUMMED / parts;
+                let count = block.sums.len();
+                let each = U::SUMMED / count;
                 for (part, sums) in block.sums.iter().enumerate() {
                     let range = part * each..(part + 1) * each;
-                    let codes =
-                        $sum::<U, R>(panels.map(|panel| &panel[range.clone()]), &tokens[range.clone()]);
+                    let codes = $sum::<U, R>(parts(panels, range.clone()), &tokens[range]);
                     for r in 0..R {
                         for t in 0..GROUP {
                             let offset = _mm512_set1_epi32(U::OFFSET * sums[t]);

@@ -3,7 +3,7 @@
 use super::blocks::{trit_pairs_bw, trit_sums_vnni};
 use super::memory::*;
 use crate::kernels::acts::{Acts, Order};
-use crate::kernels::streams::by_rows;
+use crate::kernels::streams::{by_rows, parts};
 use crate::quant::qk256::{TILE, TILE_BYTES};
 use crate::quant::t5;
 use std::arch::x86_64::*;
@@ -24,8 +24,7 @@ pub(super) fn gemv_i2s_i8_vnni(codes: &[u8], row_bytes: usize, x: &Acts, out: &m
 #[inline]
 fn tiles_of<const R: usize>(rows: [&[u8]; R]) -> ([&[[u8; TILE_BYTES]]; R], [&[u8]; R]) {
     let tiles = rows[0].len() / TILE_BYTES;
-    // One length for all, so that one bound check does for all.
-    (rows.map(|row| &row.as_chunks().0[..tiles]), rows.map(|row| &row[tiles * TILE_BYTES..]))
+    (parts(rows.map(|row| row.as_chunks().0), 0..tiles), parts(rows, tiles * TILE_BYTES..rows[0].len()))
 }
 
 /// The four runs of activations that meet fields 0, 1, 2, 3 of a tile.
@@ -65,7 +64,7 @@ pub(super) fn dot_i2s_i8<const R: usize>(rows: [&[u8]; R], x: &Acts) -> [i32; R]
     let (whole, last) = x_tiles.split_at(rows[0].len());
     let mut sums = [_mm512_setzero_si512(); R];
     for (block, tiles) in whole.chunks(TILES).enumerate() {
-        let rows = rows.map(|row| &row[TILES * block..][..tiles.len()]);
+        let rows = parts(rows, TILES * block..TILES * block + tiles.len());
         let mut narrow = [[_mm512_setzero_si512(); 2]; R];
         for (t, x) in tiles.iter().enumerate() {
             let x = load_acts(x);
@@ -244,7 +243,7 @@ fn dot_t5_i8_vnni<const R: usize>(rows: [&[u8]; R], x: &Acts) -> [i32; R] {
     let rows = rows.map(|row| row.as_chunks::<64>().0);
     let mut totals = [_mm512_setzero_si512(); R];
     for (block, tiles) in x.slots().as_chunks::<{ t5::BLOCK }>().0.chunks(1000).enumerate() {
-        let rows = rows.map(|row| &row[1000 * block..][..tiles.len()]);
+        let rows = parts(rows, 1000 * block..1000 * block + tiles.len());
         let (mut sums, mut nexts) = ([_mm512_setzero_si512(); R], [_mm512_setzero_si512(); R]);
         for (t, x) in tiles.iter().enumerate() {
             let x = load_planes(x);
@@ -280,7 +279,7 @@ fn dot_t5_i8<const R: usize>(rows: [&[u8]; R], x: &Acts) -> [i32; R] {
     let rows = rows.map(|row| row.as_chunks::<64>().0);
     let mut totals = [_mm512_setzero_si512(); R];
     for (block, tiles) in x.slots().as_chunks::<{ t5::BLOCK }>().0.chunks(10).enumerate() {
-        let rows = rows.map(|row| &row[10 * block..][..tiles.len()]);
+        let rows = parts(rows, 10 * block..10 * block + tiles.len());
         let mut narrow = [_mm512_setzero_si512(); R];
         for (t, x) in tiles.iter().enumerate() {
             let x = load_planes(x);
