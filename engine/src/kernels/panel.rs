@@ -4,18 +4,22 @@
 //! panel:   [step][lane] of four codes;   lane = row,   step = four slots of the activations' order
 //! group:   [step][token] of four activations, eight tokens
 //! product: every lane of a register is a row; a step's four activations of one token are broadcast to all of them
+//!
+//! fill:    bytes of L rows -> words [word][lane] by a transpose -> codes [step][lane] by shifts and masks
 //! ```
 //!
 //! What is here is portable and generic over a weight format ([`Unit`]) and over the number of lanes; it is compiled into
-//! every instruction set's `gemm.rs`, which adds the inner product and the scaling. Blocks of rows and steps are chosen so
+//! every instruction set's `gemm.rs`, which adds the transpose, the inner product and the scaling. Blocks of rows and steps are chosen so
 //! that a panel and a group stay in the first-level cache.
 
 use super::acts::{Batch, GROUP, Group, Order};
 use crate::quant::{bitnet32, q2_0, q4_0, q4_1, q6_k, q8_0, qk256, t5, tq1_0, tq2_0};
 use half::f16;
+use std::array::from_fn;
+use std::ops::Range;
 
-/// Four codes of each of `L` rows.
-pub(super) type Step<const L: usize> = [[u8; 4]; L];
+/// Four bytes of each of `L` rows, little-endian: of a file, or, as a step of a panel, four codes.
+pub(super) type Words<const L: usize> = [u32; L];
 /// Four activations of each token of a group.
 pub(super) type Tokens = [[i8; 4]; GROUP];
 /// One value for each row and token.
@@ -40,6 +44,8 @@ pub(super) trait Unit {
     const ORDER: Order;
     /// Bytes of a unit: one of the order, or several.
     const BYTES: usize;
+    /// Which of them hold codes; a multiple of four.
+    const CODES: Range<usize> = 0..Self::BYTES;
     /// Steps in it.
     const STEPS: usize;
     /// Steps that one scale belongs to; for rows without scales, those of a unit.
@@ -51,8 +57,8 @@ pub(super) trait Unit {
     /// How a block is scaled.
     const EXTRA: Extra = Extra::None;
 
-    /// Writes the codes of one unit of `L` rows: `STEPS` steps.
-    fn unpack<const L: usize>(rows: [&[u8]; L], out: &mut [Step<L>]);
+    /// The codes of one unit of `L` rows: `STEPS` steps from the words of [`Unit::CODES`].
+    fn unpack<const L: usize>(words: &[Words<L>], out: &mut [Words<L>]);
 
     /// Scale of a unit.
     fn scale(_unit: &[u8]) -> f32 {
@@ -70,51 +76,49 @@ pub(super) trait Unit {
     }
 }
 
-/// Bytes `4 i ..` of every row.
-#[inline(always)]
-fn word<const L: usize>(rows: &[&[u8]; L], at: usize) -> [u32; L] {
-    let mut words = [0; L];
-    for l in 0..L {
-        words[l] = u32::from_le_bytes([rows[l][at], rows[l][at + 1], rows[l][at + 2], rows[l][at + 3]]);
-    }
-    words
-}
-
-/// `(word >> shift) & mask` in every lane.
-#[inline(always)]
-fn field<const L: usize>(words: &[u32; L], shift: u32, mask: u32, out: &mut Step<L>) {
-    for l in 0..L {
-        out[l] = ((words[l] >> shift) & mask).to_le_bytes();
-    }
-}
-
 const TWO_BITS: u32 = 0x0303_0303;
 const FOUR_BITS: u32 = 0x0f0f_0f0f;
 
-/// The four fields of `WORDS` words; field `f` of word `i` is step `WORDS · f + i`.
+/// `(word >> shift) & mask` in every lane: one field of as many words as there are steps.
 #[inline(always)]
-fn two_bits<const L: usize, const WORDS: usize>(rows: &[&[u8]; L], at: usize, out: &mut [Step<L>]) {
-    for i in 0..WORDS {
-        let words = word(rows, at + 4 * i);
-        for f in 0..4 {
-            field(&words, 2 * f as u32, TWO_BITS, &mut out[WORDS * f + i]);
-        }
+fn field<const L: usize>(words: &[Words<L>], shift: u32, mask: u32, out: &mut [Words<L>]) {
+    for (out, word) in out.as_flattened_mut().iter_mut().zip(words.as_flattened()) {
+        *out = word >> shift & mask;
     }
 }
 
-/// The five trits of `WORDS` words; trit `k` of word `i` is step `WORDS · k + i`: `t = (3 q) >> 8`, `q = 3 q mod 256`.
+/// The four fields of some words; field `f` of word `i` is step `words · f + i`.
 #[inline(always)]
-fn trits<const L: usize, const WORDS: usize>(rows: &[&[u8]; L], out: &mut [Step<L>]) {
-    for i in 0..WORDS {
-        let mut q = word(rows, 4 * i).map(u32::to_le_bytes);
-        for k in 0..5 {
-            for l in 0..L {
-                for b in 0..4 {
-                    // t = 1 from 86 on and 2 from 171 on: 3 · 86 = 258, 3 · 171 = 513.
-                    out[WORDS * k + i][l][b] = u8::from(q[l][b] >= 86) + u8::from(q[l][b] >= 171);
-                    q[l][b] = q[l][b].wrapping_mul(3);
-                }
-            }
+fn two_bits<const L: usize>(words: &[Words<L>], out: &mut [Words<L>]) {
+    for (f, out) in out.chunks_exact_mut(words.len()).enumerate() {
+        field(words, 2 * f as u32, TWO_BITS, out);
+    }
+}
+
+/// Low and high nibbles of some words.
+#[inline(always)]
+fn nibbles<const L: usize>(words: &[Words<L>], out: &mut [Words<L>]) {
+    let (low, high) = out.split_at_mut(words.len());
+    field(words, 0, FOUR_BITS, low);
+    field(words, 4, FOUR_BITS, high);
+}
+
+/// The five trits of some words; trit `k` of word `i` is step `words · k + i`: `t = (3 q) >> 8`, `q = 3 q mod 256`, for the
+/// even and the odd bytes of a word in 16 bits each.
+#[inline(always)]
+fn trits<const L: usize>(words: &[Words<L>], out: &mut [Words<L>]) {
+    const BYTES: u32 = 0x00ff_00ff;
+    let words = words.as_flattened();
+    let (first, out) = out.as_flattened_mut().split_at_mut(words.len());
+    let (second, out) = out.split_at_mut(words.len());
+    let (third, out) = out.split_at_mut(words.len());
+    let (fourth, fifth) = out.split_at_mut(words.len());
+    for (i, word) in words.iter().enumerate() {
+        let (mut even, mut odd) = (word & BYTES, word >> 8 & BYTES);
+        for plane in [&mut *first, second, third, fourth, fifth] {
+            (even, odd) = (3 * even, 3 * odd);
+            plane[i] = (even >> 8 & BYTES | odd & !BYTES) & TWO_BITS;
+            (even, odd) = (even & BYTES, odd & BYTES);
         }
     }
 }
@@ -135,8 +139,8 @@ impl Unit for I2s {
     const MAX: i32 = 3;
 
     #[inline(always)]
-    fn unpack<const L: usize>(rows: [&[u8]; L], out: &mut [Step<L>]) {
-        two_bits::<L, 16>(&rows, 0, out);
+    fn unpack<const L: usize>(words: &[Words<L>], out: &mut [Words<L>]) {
+        two_bits(words, out);
     }
 }
 
@@ -151,10 +155,10 @@ impl Unit for Pm2 {
     const MAX: i32 = 4;
 
     #[inline(always)]
-    fn unpack<const L: usize>(rows: [&[u8]; L], out: &mut [Step<L>]) {
-        two_bits::<L, 16>(&rows, 0, out);
-        for codes in out[..64].iter_mut().flatten().flatten() {
-            *codes += *codes >> 1;
+    fn unpack<const L: usize>(words: &[Words<L>], out: &mut [Words<L>]) {
+        two_bits(words, out);
+        for codes in out[..64].iter_mut().flatten() {
+            *codes += *codes >> 1 & 0x0101_0101;
         }
     }
 }
@@ -170,8 +174,8 @@ impl Unit for T5 {
     const MAX: i32 = 2;
 
     #[inline(always)]
-    fn unpack<const L: usize>(rows: [&[u8]; L], out: &mut [Step<L>]) {
-        trits::<L, 16>(&rows, out);
+    fn unpack<const L: usize>(words: &[Words<L>], out: &mut [Words<L>]) {
+        trits(words, out);
     }
 }
 
@@ -180,14 +184,15 @@ pub(super) struct Tq1_0;
 impl Unit for Tq1_0 {
     const ORDER: Order = Order::Tq1_0;
     const BYTES: usize = tq1_0::BLOCK_BYTES;
+    const CODES: Range<usize> = 0..52;
     const STEPS: usize = 65;
     const SUMMED: usize = 65;
     const OFFSET: i32 = 1;
     const MAX: i32 = 2;
 
     #[inline(always)]
-    fn unpack<const L: usize>(rows: [&[u8]; L], out: &mut [Step<L>]) {
-        trits::<L, 13>(&rows, out);
+    fn unpack<const L: usize>(words: &[Words<L>], out: &mut [Words<L>]) {
+        trits(words, out);
     }
 
     #[inline(always)]
@@ -201,14 +206,15 @@ pub(super) struct Tq2_0;
 impl Unit for Tq2_0 {
     const ORDER: Order = Order::Tq2_0;
     const BYTES: usize = tq2_0::BLOCK_BYTES;
+    const CODES: Range<usize> = 0..64;
     const STEPS: usize = 64;
     const SUMMED: usize = 64;
     const OFFSET: i32 = 1;
     const MAX: i32 = 3;
 
     #[inline(always)]
-    fn unpack<const L: usize>(rows: [&[u8]; L], out: &mut [Step<L>]) {
-        two_bits::<L, 16>(&rows, 0, out);
+    fn unpack<const L: usize>(words: &[Words<L>], out: &mut [Words<L>]) {
+        two_bits(words, out);
     }
 
     #[inline(always)]
@@ -222,6 +228,7 @@ pub(super) struct BitNet32;
 impl Unit for BitNet32 {
     const ORDER: Order = Order::Linear32;
     const BYTES: usize = bitnet32::BLOCK_BYTES;
+    const CODES: Range<usize> = 0..8;
     const STEPS: usize = 8;
     const SUMMED: usize = 8;
     const OFFSET: i32 = 2;
@@ -229,8 +236,8 @@ impl Unit for BitNet32 {
     const EXTRA: Extra = Extra::RowFactor;
 
     #[inline(always)]
-    fn unpack<const L: usize>(rows: [&[u8]; L], out: &mut [Step<L>]) {
-        two_bits::<L, 2>(&rows, 0, out);
+    fn unpack<const L: usize>(words: &[Words<L>], out: &mut [Words<L>]) {
+        two_bits(words, out);
     }
 
     #[inline(always)]
@@ -244,15 +251,16 @@ pub(super) struct Q2_0;
 impl Unit for Q2_0 {
     const ORDER: Order = Order::Linear32;
     const BYTES: usize = q2_0::BLOCK_BYTES;
+    const CODES: Range<usize> = 2..18;
     const STEPS: usize = 16;
     const SUMMED: usize = 8;
     const OFFSET: i32 = 1;
     const MAX: i32 = 3;
 
     #[inline(always)]
-    fn unpack<const L: usize>(rows: [&[u8]; L], out: &mut [Step<L>]) {
-        two_bits::<L, 2>(&rows, 2, &mut out[..8]);
-        two_bits::<L, 2>(&rows, 10, &mut out[8..]);
+    fn unpack<const L: usize>(words: &[Words<L>], out: &mut [Words<L>]) {
+        two_bits(&words[..2], &mut out[..8]);
+        two_bits(&words[2..], &mut out[8..]);
     }
 
     #[inline(always)]
@@ -266,16 +274,16 @@ pub(super) struct Q8_0;
 impl Unit for Q8_0 {
     const ORDER: Order = Order::Natural32;
     const BYTES: usize = q8_0::BLOCK_BYTES;
+    const CODES: Range<usize> = 2..34;
     const STEPS: usize = 8;
     const SUMMED: usize = 8;
     const OFFSET: i32 = 128;
     const MAX: i32 = 255;
 
     #[inline(always)]
-    fn unpack<const L: usize>(rows: [&[u8]; L], out: &mut [Step<L>]) {
-        for i in 0..8 {
-            let words = word(&rows, 2 + 4 * i).map(|word| word ^ 0x8080_8080);
-            field(&words, 0, u32::MAX, &mut out[i]);
+    fn unpack<const L: usize>(words: &[Words<L>], out: &mut [Words<L>]) {
+        for (out, word) in out.as_flattened_mut().iter_mut().zip(words.as_flattened()) {
+            *out = word ^ 0x8080_8080;
         }
     }
 
@@ -285,29 +293,20 @@ impl Unit for Q8_0 {
     }
 }
 
-/// Low and high nibbles of 16 bytes.
-#[inline(always)]
-fn nibbles<const L: usize>(rows: &[&[u8]; L], at: usize, out: &mut [Step<L>]) {
-    for i in 0..4 {
-        let words = word(rows, at + 4 * i);
-        field(&words, 0, FOUR_BITS, &mut out[i]);
-        field(&words, 4, FOUR_BITS, &mut out[4 + i]);
-    }
-}
-
 /// Q4_0.
 pub(super) struct Q4_0;
 impl Unit for Q4_0 {
     const ORDER: Order = Order::Natural32;
     const BYTES: usize = q4_0::BLOCK_BYTES;
+    const CODES: Range<usize> = 2..18;
     const STEPS: usize = 8;
     const SUMMED: usize = 8;
     const OFFSET: i32 = 8;
     const MAX: i32 = 15;
 
     #[inline(always)]
-    fn unpack<const L: usize>(rows: [&[u8]; L], out: &mut [Step<L>]) {
-        nibbles(&rows, 2, out);
+    fn unpack<const L: usize>(words: &[Words<L>], out: &mut [Words<L>]) {
+        nibbles(words, out);
     }
 
     #[inline(always)]
@@ -321,6 +320,7 @@ pub(super) struct Q4_1;
 impl Unit for Q4_1 {
     const ORDER: Order = Order::Natural32;
     const BYTES: usize = q4_1::BLOCK_BYTES;
+    const CODES: Range<usize> = 4..20;
     const STEPS: usize = 8;
     const SUMMED: usize = 8;
     const OFFSET: i32 = 0;
@@ -328,8 +328,8 @@ impl Unit for Q4_1 {
     const EXTRA: Extra = Extra::Min;
 
     #[inline(always)]
-    fn unpack<const L: usize>(rows: [&[u8]; L], out: &mut [Step<L>]) {
-        nibbles(&rows, 4, out);
+    fn unpack<const L: usize>(words: &[Words<L>], out: &mut [Words<L>]) {
+        nibbles(words, out);
     }
 
     #[inline(always)]
@@ -348,6 +348,7 @@ pub(super) struct Q6K;
 impl Unit for Q6K {
     const ORDER: Order = Order::Natural256;
     const BYTES: usize = q6_k::BLOCK_BYTES;
+    const CODES: Range<usize> = 0..192;
     const STEPS: usize = 64;
     const SUMMED: usize = 64;
     const OFFSET: i32 = 32;
@@ -355,19 +356,14 @@ impl Unit for Q6K {
     const EXTRA: Extra = Extra::SubScales;
 
     #[inline(always)]
-    fn unpack<const L: usize>(rows: [&[u8]; L], out: &mut [Step<L>]) {
-        for half in 0..2 {
-            for i in 0..8 {
-                let high = word(&rows, 128 + 32 * half + 4 * i);
-                for part in 0..4 {
-                    let low = word(&rows, 64 * half + 32 * (part % 2) + 4 * i);
-                    let mut codes = [0; L];
-                    for l in 0..L {
-                        let low = low[l] >> (4 * (part / 2)) & FOUR_BITS;
-                        codes[l] = low | (high[l] >> (2 * part) & TWO_BITS) << 4;
-                    }
-                    field(&codes, 0, u32::MAX, &mut out[32 * half + 8 * part + i]);
-                }
+    fn unpack<const L: usize>(words: &[Words<L>], out: &mut [Words<L>]) {
+        let (low, high) = words.split_at(32);
+        for (part, out) in out.chunks_exact_mut(8).enumerate() {
+            let (half, part) = (part / 4, part % 4);
+            let low = low[16 * half + 8 * (part % 2)..][..8].as_flattened();
+            let high = high[8 * half..][..8].as_flattened();
+            for ((out, low), high) in out.as_flattened_mut().iter_mut().zip(low).zip(high) {
+                *out = low >> (4 * (part / 2)) & FOUR_BITS | (high >> (2 * part) & TWO_BITS) << 4;
             }
         }
     }
@@ -385,6 +381,9 @@ impl Unit for Q6K {
 
 /// Steps of a panel at most: with 32 to 48 rows it is about as large as a first-level cache.
 const PANEL_STEPS: usize = 128;
+
+/// Words of the largest unit, Q6_K's.
+const MAX_WORDS: usize = 48;
 
 /// The rows of a GEMM as panels are filled from them.
 #[derive(Clone, Copy)]
@@ -409,31 +408,41 @@ impl<'a> Rows<'a> {
 }
 
 /// Memory for panels, aligned to a cache line.
-struct Scratch(Vec<u8>);
+struct Scratch(Vec<u32>);
 
 impl Scratch {
+    const LINE: usize = 64 / size_of::<u32>();
+
     fn new<const L: usize>(steps: usize) -> Scratch {
-        Scratch(vec![0; steps * 4 * L + 64])
+        Scratch(vec![0; steps * L + Self::LINE])
     }
 
-    fn steps<const L: usize>(&mut self) -> &mut [Step<L>] {
-        let skip = self.0.as_ptr().align_offset(64).min(64);
-        self.0[skip..].as_chunks_mut().0.as_chunks_mut().0
+    fn steps<const L: usize>(&mut self) -> &mut [Words<L>] {
+        let skip = self.0.as_ptr().align_offset(64).min(Self::LINE);
+        self.0[skip..].as_chunks_mut().0
     }
 }
 
-/// The codes of `L` rows over some units.
+/// A value that begins with a cache line, so that no register of it lies in two.
+#[derive(Clone)]
+#[repr(align(64))]
+struct Line<T>(T);
+
+/// The codes of `L` rows over some units. `transpose` turns as many bytes of each row into words.
 #[inline(always)]
 fn fill<U: Unit, const L: usize>(
     rows: Rows<'_>,
     first: usize,
-    units: std::ops::Range<usize>,
-    out: &mut [Step<L>],
+    units: Range<usize>,
+    transpose: &impl Fn([&[u8]; L], &mut [Words<L>]),
+    out: &mut [Words<L>],
 ) {
+    let mut words = Line([[0; L]; MAX_WORDS]);
+    let words = &mut words.0[..U::CODES.len() / 4];
     for (u, out) in units.zip(out.chunks_exact_mut(U::STEPS)) {
-        let unit: [&[u8]; L] = std::array::from_fn(|l| rows.unit::<U>(first + l, u));
+        let unit: [&[u8]; L] = from_fn(|l| rows.unit::<U>(first + l, u));
         if unit[0].len() == U::BYTES {
-            U::unpack(unit.map(|unit| &unit[..U::BYTES]), out);
+            transpose(unit.map(|unit| &unit[U::CODES]), words);
         } else {
             // Half a tile: the other half meets activations that are 0.
             let padded = unit.map(|unit| {
@@ -441,7 +450,18 @@ fn fill<U: Unit, const L: usize>(
                 whole[..unit.len()].copy_from_slice(unit);
                 whole
             });
-            U::unpack(std::array::from_fn(|l| &padded[l][..U::BYTES]), out);
+            transpose(from_fn(|l| &padded[l][U::CODES]), words);
+        }
+        U::unpack(words, out);
+    }
+}
+
+/// [`fill`]'s transpose, one word after the other.
+#[inline(always)]
+pub(super) fn transpose<const L: usize>(rows: [&[u8]; L], out: &mut [Words<L>]) {
+    for (l, row) in rows.iter().enumerate() {
+        for (word, out) in row.as_chunks().0.iter().zip(out.iter_mut()) {
+            out[l] = u32::from_le_bytes(*word);
         }
     }
 }
@@ -449,7 +469,7 @@ fn fill<U: Unit, const L: usize>(
 /// What a GEMM's inner product is given: `R` panels of the same steps, one group's activations.
 pub(super) struct Inner<'a, const L: usize, const R: usize> {
     /// Codes of `L` rows each.
-    pub(super) panels: [&'a [Step<L>]; R],
+    pub(super) panels: [&'a [Words<L>]; R],
     /// As many steps.
     pub(super) tokens: &'a [Tokens],
 }
@@ -462,6 +482,7 @@ pub(super) fn gemm_rows<U: Unit, const L: usize, const R: usize>(
     row_bytes: usize,
     x: &Batch,
     out: &mut [i32],
+    transpose: impl Fn([&[u8]; L], &mut [Words<L>]),
     add: impl Fn(Inner<'_, L, R>, &mut [Tile<i32, L>; R]),
 ) {
     let rows = out.len() / x.tokens();
@@ -471,43 +492,46 @@ pub(super) fn gemm_rows<U: Unit, const L: usize, const R: usize>(
     let units_at_once = (PANEL_STEPS / U::STEPS).max(1);
     let mut scratch = Scratch::new::<L>(R * units_at_once * U::STEPS);
     let panels = scratch.steps::<L>();
-    let mut sums = vec![[[[0; L]; GROUP]; R]; x.tokens().div_ceil(GROUP)];
+    let mut sums = vec![Line([[[0; L]; GROUP]; R]); x.tokens().div_ceil(GROUP)];
     for first in (0..rows).step_by(R * L) {
-        sums.fill([[[0; L]; GROUP]; R]);
+        sums.fill(Line([[[0; L]; GROUP]; R]));
         for unit in (0..units).step_by(units_at_once) {
             let units = unit..units.min(unit + units_at_once);
             let (from, steps) = (unit * U::STEPS, units.len() * U::STEPS);
             for (r, panel) in panels.chunks_exact_mut(units_at_once * U::STEPS).take(R).enumerate() {
-                fill::<U, L>(all, first + r * L, units.clone(), panel);
+                fill::<U, L>(all, first + r * L, units.clone(), &transpose, panel);
             }
             let panel = |r: usize| &panels[r * units_at_once * U::STEPS..][..steps];
             for (group, sums) in x.groups().zip(&mut sums) {
                 let tokens = &group.slots[from..from + steps];
-                add(Inner { panels: std::array::from_fn(panel), tokens }, sums);
+                add(Inner { panels: from_fn(panel), tokens }, &mut sums.0);
             }
         }
         for (group, sums) in x.groups().zip(&sums) {
             let less = group.sums[0].map(|sum| U::OFFSET * sum);
-            scatter(group, rows, first, out, |r, t, l| sums[r][t][l] - less[t], R * L, L);
+            scatter(group, rows, first, out, &sums.0, |sum, t| sum - less[t]);
         }
     }
 }
 
-/// Writes one group's values of up to `count` rows from `first` on.
+/// Writes one group's values of up to `R · L` rows from `first` on.
 #[inline(always)]
-fn scatter<T>(
+fn scatter<T: Copy, const L: usize, const R: usize>(
     group: Group<'_>,
     rows: usize,
     first: usize,
     out: &mut [T],
-    value: impl Fn(usize, usize, usize) -> T,
-    count: usize,
-    lanes: usize,
+    tiles: &[Tile<T, L>; R],
+    value: impl Fn(T, usize) -> T,
 ) {
     for t in 0..group.tokens {
-        let out = &mut out[(group.first + t) * rows..][..rows];
-        for (i, out) in out.iter_mut().skip(first).take(count).enumerate() {
-            *out = value(i / lanes, t, i % lanes);
+        let out = &mut out[(group.first + t) * rows..][..rows][first..];
+        for (tile, out) in tiles.iter().zip(out.chunks_mut(L)) {
+            let values = tile[t].map(|v| value(v, t));
+            match out.as_mut_array() {
+                Some(out) => *out = values,
+                None => out.copy_from_slice(&values[..out.len()]),
+            }
         }
     }
 }
@@ -543,6 +567,7 @@ pub(super) fn gemm_blocks<U: Unit, const L: usize, const R: usize>(
     w: &[u8],
     x: &Batch,
     out: &mut [f32],
+    transpose: impl Fn([&[u8]; L], &mut [Words<L>]),
     step: impl Fn(Block<'_, L, R>, &mut [Tile<f32, L>; R]),
 ) {
     const ONES: [f32; GROUP] = [1.0; GROUP];
@@ -557,15 +582,15 @@ pub(super) fn gemm_blocks<U: Unit, const L: usize, const R: usize>(
     let panels = scratch.steps::<L>();
     let none = Factors { scales: [0.0; L], mins: [0.0; L], sub_scales: [[0; L]; 16] };
     let mut factors = vec![none; R * units_at_once];
-    let mut ys = vec![[[[0.0; L]; GROUP]; R]; x.tokens().div_ceil(GROUP)];
+    let mut ys = vec![Line([[[0.0; L]; GROUP]; R]); x.tokens().div_ceil(GROUP)];
     let parts = block / per_unit / U::ORDER.summed().unwrap_or(block);
     for first in (0..rows).step_by(R * L) {
-        ys.fill([[[0.0; L]; GROUP]; R]);
+        ys.fill(Line([[[0.0; L]; GROUP]; R]));
         for unit in (0..units).step_by(units_at_once) {
             let range = unit..units.min(unit + units_at_once);
             for r in 0..R {
                 let panel = &mut panels[r * units_at_once * U::STEPS..][..range.len() * U::STEPS];
-                fill::<U, L>(all, first + r * L, range.clone(), panel);
+                fill::<U, L>(all, first + r * L, range.clone(), &transpose, panel);
                 for (u, factors) in range.clone().zip(&mut factors[r * units_at_once..]) {
                     fill_factors::<U, L>(all, first + r * L, u, factors);
                 }
@@ -580,17 +605,15 @@ pub(super) fn gemm_blocks<U: Unit, const L: usize, const R: usize>(
                     step(
                         Block {
                             inner: Inner {
-                                panels: std::array::from_fn(panel),
+                                panels: from_fn(panel),
                                 tokens: &group.slots[b * U::SUMMED..][..U::SUMMED],
                             },
-                            factors: std::array::from_fn(|r| {
-                                &factors[r * units_at_once + b / per_unit - unit]
-                            }),
+                            factors: from_fn(|r| &factors[r * units_at_once + b / per_unit - unit]),
                             sums: &group.sums[b * parts..][..parts],
                             scales: if row_factor { &ONES } else { &group.scales[b] },
                             mins: if U::EXTRA == Extra::Min { &group.mins[b] } else { &ONES },
                         },
-                        y,
+                        &mut y.0,
                     );
                 }
             }
@@ -598,9 +621,9 @@ pub(super) fn gemm_blocks<U: Unit, const L: usize, const R: usize>(
         for (group, y) in x.groups().zip(&ys) {
             if U::EXTRA == Extra::RowFactor {
                 let s = group.scales[0];
-                scatter(group, rows, first, out, |r, t, l| y[r][t][l] / s[t], R * L, L);
+                scatter(group, rows, first, out, &y.0, |y, t| y / s[t]);
             } else {
-                scatter(group, rows, first, out, |r, t, l| y[r][t][l], R * L, L);
+                scatter(group, rows, first, out, &y.0, |y, _| y);
             }
         }
     }

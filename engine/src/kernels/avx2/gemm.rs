@@ -1,9 +1,9 @@
 //! GEMM over packed codes: eight rows to a register, one step of one token broadcast to all of them. The blocking and the
 //! unpacking are in [`crate::kernels::panel`].
 
-use super::memory::{load, load_i32, load_step, store, store_i32};
+use super::memory::{load, load_halves, load_i32, load_words, store, store_i32, store_words};
 use crate::kernels::acts::{Batch, GROUP, Order};
-use crate::kernels::panel::{self, Block, Extra, Factors, Inner, Step, Tile, Tokens, Unit};
+use crate::kernels::panel::{self, Block, Extra, Factors, Inner, Tile, Tokens, Unit, Words};
 use std::arch::x86_64::*;
 use std::array::from_fn;
 
@@ -17,6 +17,32 @@ const T: usize = GROUP / 2;
 /// Sums of the registers of rows with some tokens.
 type Sums<const N: usize> = [[__m256i; N]; R];
 
+/// Words of a register's rows, side by side: four words of four rows in each quarter of a register, turned four times.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn transpose(rows: [&[u8]; L], out: &mut [Words<L>]) {
+    let (fours, rest) = out.as_chunks_mut::<4>();
+    let done = fours.len();
+    for (i, four) in fours.iter_mut().enumerate() {
+        let at = |l: usize| rows[l][16 * i..].first_chunk().expect("four words");
+        let r = [
+            load_halves([at(0), at(4)]),
+            load_halves([at(1), at(5)]),
+            load_halves([at(2), at(6)]),
+            load_halves([at(3), at(7)]),
+        ];
+        let low = [_mm256_unpacklo_epi32(r[0], r[1]), _mm256_unpacklo_epi32(r[2], r[3])];
+        let high = [_mm256_unpackhi_epi32(r[0], r[1]), _mm256_unpackhi_epi32(r[2], r[3])];
+        store_words(&mut four[0], _mm256_unpacklo_epi64(low[0], low[1]));
+        store_words(&mut four[1], _mm256_unpackhi_epi64(low[0], low[1]));
+        store_words(&mut four[2], _mm256_unpacklo_epi64(high[0], high[1]));
+        store_words(&mut four[3], _mm256_unpackhi_epi64(high[0], high[1]));
+    }
+    if !rest.is_empty() {
+        panel::transpose(rows.map(|row| &row[16 * done..]), rest);
+    }
+}
+
 /// The four activations of a token in every lane.
 #[inline]
 #[target_feature(enable = "avx2")]
@@ -27,7 +53,7 @@ fn broadcast(x: [i8; 4]) -> __m256i {
 /// `Σ code · q` over some steps.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn sum<U: Unit>(panels: [&[Step<L>]; R], tokens: &[Tokens]) -> Sums<GROUP> {
+fn sum<U: Unit>(panels: [&[Words<L>]; R], tokens: &[Tokens]) -> Sums<GROUP> {
     let (low, high) = (sum_part::<U, 0>(panels, tokens), sum_part::<U, T>(panels, tokens));
     from_fn(|r| from_fn(|t| if t < T { low[r][t] } else { high[r][t - T] }))
 }
@@ -39,7 +65,7 @@ fn sum<U: Unit>(panels: [&[Step<L>]; R], tokens: &[Tokens]) -> Sums<GROUP> {
 /// each (8 · 2 · 128 · 15 = 30 720), and put together in i32.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn sum_part<U: Unit, const FIRST: usize>(panels: [&[Step<L>]; R], tokens: &[Tokens]) -> Sums<T> {
+fn sum_part<U: Unit, const FIRST: usize>(panels: [&[Words<L>]; R], tokens: &[Tokens]) -> Sums<T> {
     let narrow_steps = if U::MAX > 127 { 8 } else { (32_767 / (2 * 128 * U::MAX)) as usize };
     let panels = panels.map(|panel| &panel[..tokens.len()]);
     let mut sums = [[_mm256_setzero_si256(); T]; R];
@@ -62,11 +88,11 @@ fn sum_part<U: Unit, const FIRST: usize>(panels: [&[Step<L>]; R], tokens: &[Toke
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn code_sums<const FIRST: usize>(panels: [&[Step<L>]; R], tokens: &[Tokens]) -> Sums<T> {
+fn code_sums<const FIRST: usize>(panels: [&[Words<L>]; R], tokens: &[Tokens]) -> Sums<T> {
     let panels = panels.map(|panel| &panel[..tokens.len()]);
     let mut narrow = [[_mm256_setzero_si256(); T]; R];
     for (s, x) in tokens.iter().enumerate() {
-        let w: [__m256i; R] = from_fn(|r| load_step(&panels[r][s]));
+        let w: [__m256i; R] = from_fn(|r| load_words(&panels[r][s]));
         for t in 0..T {
             let x = broadcast(x[FIRST + t]);
             for r in 0..R {
@@ -79,11 +105,11 @@ fn code_sums<const FIRST: usize>(panels: [&[Step<L>]; R], tokens: &[Tokens]) -> 
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn nibble_sums<const FIRST: usize>(panel: &[Step<L>], tokens: &[Tokens]) -> [__m256i; T] {
+fn nibble_sums<const FIRST: usize>(panel: &[Words<L>], tokens: &[Tokens]) -> [__m256i; T] {
     let nibble = _mm256_set1_epi8(15);
     let (mut low, mut high) = ([_mm256_setzero_si256(); T], [_mm256_setzero_si256(); T]);
     for (w, x) in panel.iter().zip(tokens) {
-        let w = load_step(w);
+        let w = load_words(w);
         let w = [_mm256_and_si256(w, nibble), _mm256_and_si256(_mm256_srli_epi16::<4>(w), nibble)];
         for t in 0..T {
             let x = broadcast(x[FIRST + t]);
@@ -163,9 +189,15 @@ macro_rules! rows {
     ($function:ident, $unit:ident, $orders:expr) => {
         #[target_feature(enable = "avx2")]
         pub(super) fn $function(w: &[u8], row_bytes: usize, x: &Batch, out: &mut [i32]) {
-            panel::gemm_rows::<panel::$unit, L, R>($orders, w, row_bytes, x, out, |inner, sums| {
-                add::<panel::$unit>(inner, sums)
-            });
+            panel::gemm_rows::<panel::$unit, L, R>(
+                $orders,
+                w,
+                row_bytes,
+                x,
+                out,
+                |rows, words| transpose(rows, words),
+                |inner, sums| add::<panel::$unit>(inner, sums),
+            );
         }
     };
 }
@@ -174,7 +206,13 @@ macro_rules! blocks {
     ($function:ident, $unit:ident) => {
         #[target_feature(enable = "avx2,fma")]
         pub(super) fn $function(w: &[u8], x: &Batch, out: &mut [f32]) {
-            panel::gemm_blocks::<panel::$unit, L, R>(w, x, out, |block, y| step::<panel::$unit>(block, y));
+            panel::gemm_blocks::<panel::$unit, L, R>(
+                w,
+                x,
+                out,
+                |rows, words| transpose(rows, words),
+                |block, y| step::<panel::$unit>(block, y),
+            );
         }
     };
 }

@@ -57,11 +57,27 @@ pub(super) fn store_i32(out: &mut [i32; 8], v: __m256i) {
     unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), v) }
 }
 
-/// Four codes of eight rows.
+/// Sixteen bytes in each half.
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(super) fn load_step(a: &[[u8; 4]; 8]) -> __m256i {
-    load_bytes(a.as_flattened().as_array().expect("eight times four"))
+pub(super) fn load_halves(a: [&[u8; 16]; 2]) -> __m256i {
+    _mm256_set_m128i(load_16_bytes(a[1]), load_16_bytes(a[0]))
+}
+
+/// Eight words.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn store_words(out: &mut [u32; 8], v: __m256i) {
+    // SAFETY: `out` is 32 writable bytes; no alignment is needed.
+    unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), v) }
+}
+
+/// Eight words.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn load_words(a: &[u32; 8]) -> __m256i {
+    // SAFETY: `a` is 32 readable bytes; no alignment is needed.
+    unsafe { _mm256_loadu_si256(a.as_ptr().cast()) }
 }
 
 /// The first 32 bytes of at least as many.

@@ -1,9 +1,9 @@
 //! GEMM over packed codes: sixteen rows to a register, one step of one token broadcast to all of them. The blocking and the
 //! unpacking are in [`crate::kernels::panel`].
 
-use super::memory::{load, load_step, load16, store, store16};
+use super::memory::{load, load_quarters, load_words, load16, store, store_words, store16};
 use crate::kernels::acts::{Batch, GROUP, Order};
-use crate::kernels::panel::{self, Block, Extra, Factors, Inner, Step, Tile, Tokens, Unit};
+use crate::kernels::panel::{self, Block, Extra, Factors, Inner, Tile, Tokens, Unit, Words};
 use std::arch::x86_64::*;
 use std::array::from_fn;
 
@@ -12,6 +12,32 @@ const L: usize = 16;
 
 /// Sums of `R` registers of rows with each token of a group.
 type Sums<const R: usize> = [[__m512i; GROUP]; R];
+
+/// Words of a register's rows, side by side: four words of four rows in each quarter of a register, turned four times.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn transpose(rows: [&[u8]; L], out: &mut [Words<L>]) {
+    let (fours, rest) = out.as_chunks_mut::<4>();
+    let done = fours.len();
+    for (i, four) in fours.iter_mut().enumerate() {
+        let at = |l: usize| rows[l][16 * i..].first_chunk().expect("four words");
+        let r = [
+            load_quarters([at(0), at(4), at(8), at(12)]),
+            load_quarters([at(1), at(5), at(9), at(13)]),
+            load_quarters([at(2), at(6), at(10), at(14)]),
+            load_quarters([at(3), at(7), at(11), at(15)]),
+        ];
+        let low = [_mm512_unpacklo_epi32(r[0], r[1]), _mm512_unpacklo_epi32(r[2], r[3])];
+        let high = [_mm512_unpackhi_epi32(r[0], r[1]), _mm512_unpackhi_epi32(r[2], r[3])];
+        store_words(&mut four[0], _mm512_unpacklo_epi64(low[0], low[1]));
+        store_words(&mut four[1], _mm512_unpackhi_epi64(low[0], low[1]));
+        store_words(&mut four[2], _mm512_unpacklo_epi64(high[0], high[1]));
+        store_words(&mut four[3], _mm512_unpackhi_epi64(high[0], high[1]));
+    }
+    if !rest.is_empty() {
+        panel::transpose(rows.map(|row| &row[16 * done..]), rest);
+    }
+}
 
 /// The four activations of a token in every lane.
 #[inline]
@@ -24,11 +50,11 @@ fn broadcast(x: [i8; 4]) -> __m512i {
 /// [`crate::kernels::Kernels`].
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn sum_vnni<U: Unit, const R: usize>(panels: [&[Step<L>]; R], tokens: &[Tokens]) -> Sums<R> {
+fn sum_vnni<U: Unit, const R: usize>(panels: [&[Words<L>]; R], tokens: &[Tokens]) -> Sums<R> {
     let panels = panels.map(|panel| &panel[..tokens.len()]);
     let mut sums = [[_mm512_setzero_si512(); GROUP]; R];
     for (s, x) in tokens.iter().enumerate() {
-        let w: [__m512i; R] = from_fn(|r| load_step(&panels[r][s]));
+        let w: [__m512i; R] = from_fn(|r| load_words(&panels[r][s]));
         for t in 0..GROUP {
             let x = broadcast(x[t]);
             for r in 0..R {
@@ -46,7 +72,7 @@ fn sum_vnni<U: Unit, const R: usize>(panels: [&[Step<L>]; R], tokens: &[Tokens])
 /// each (8 · 2 · 128 · 15 = 30 720), and put together in i32.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn sum_bw<U: Unit, const R: usize>(panels: [&[Step<L>]; R], tokens: &[Tokens]) -> Sums<R> {
+fn sum_bw<U: Unit, const R: usize>(panels: [&[Words<L>]; R], tokens: &[Tokens]) -> Sums<R> {
     let narrow_steps = if U::MAX > 127 { 8 } else { (32_767 / (2 * 128 * U::MAX)) as usize };
     let panels = panels.map(|panel| &panel[..tokens.len()]);
     let nibble = _mm512_set1_epi8(15);
@@ -58,7 +84,7 @@ fn sum_bw<U: Unit, const R: usize>(panels: [&[Step<L>]; R], tokens: &[Tokens]) -
                 let mut low = [_mm512_setzero_si512(); GROUP];
                 let mut high = [_mm512_setzero_si512(); GROUP];
                 for s in begin..end {
-                    let w = load_step(&panels[r][s]);
+                    let w = load_words(&panels[r][s]);
                     let w =
                         [_mm512_and_si512(w, nibble), _mm512_and_si512(_mm512_srli_epi16::<4>(w), nibble)];
                     for t in 0..GROUP {
@@ -76,7 +102,7 @@ fn sum_bw<U: Unit, const R: usize>(panels: [&[Step<L>]; R], tokens: &[Tokens]) -
         } else {
             let mut narrow = [[_mm512_setzero_si512(); GROUP]; R];
             for s in begin..end {
-                let w: [__m512i; R] = from_fn(|r| load_step(&panels[r][s]));
+                let w: [__m512i; R] = from_fn(|r| load_words(&panels[r][s]));
                 for t in 0..GROUP {
                     let x = broadcast(tokens[s][t]);
                     for r in 0..R {
@@ -179,6 +205,7 @@ macro_rules! gemm {
                             row_bytes,
                             x,
                             out,
+                            |rows, words| transpose(rows, words),
                             |inner, sums| add::<panel::$unit, $rows>(inner, sums),
                         );
                     }
@@ -189,9 +216,13 @@ macro_rules! gemm {
                 ($function:ident, $unit:ident) => {
                     #[target_feature(enable = $features)]
                     pub(in super::super) fn $function(w: &[u8], x: &Batch, out: &mut [f32]) {
-                        panel::gemm_blocks::<panel::$unit, L, $blocks>(w, x, out, |block, y| {
-                            step::<panel::$unit, $blocks>(block, y)
-                        });
+                        panel::gemm_blocks::<panel::$unit, L, $blocks>(
+                            w,
+                            x,
+                            out,
+                            |rows, words| transpose(rows, words),
+                            |block, y| step::<panel::$unit, $blocks>(block, y),
+                        );
                     }
                 };
             }

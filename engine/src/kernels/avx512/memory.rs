@@ -144,11 +144,30 @@ pub(super) fn store16(out: &mut [i32; 16], v: __m512i) {
     unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), v) }
 }
 
-/// Four codes of sixteen rows.
+/// Sixteen bytes in each quarter.
 #[inline]
 #[target_feature(enable = "avx512f")]
-pub(super) fn load_step(a: &[[u8; 4]; 16]) -> __m512i {
-    load_bytes(a.as_flattened().as_array().expect("sixteen times four"))
+pub(super) fn load_quarters(a: [&[u8; 16]; 4]) -> __m512i {
+    let low = _mm512_castsi128_si512(load_16_bytes(a[0]));
+    let low = _mm512_inserti32x4::<1>(low, load_16_bytes(a[1]));
+    let low = _mm512_inserti32x4::<2>(low, load_16_bytes(a[2]));
+    _mm512_inserti32x4::<3>(low, load_16_bytes(a[3]))
+}
+
+/// Sixteen words.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn store_words(out: &mut [u32; 16], v: __m512i) {
+    // SAFETY: `out` is 64 writable bytes; no alignment is needed.
+    unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), v) }
+}
+
+/// Sixteen words.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn load_words(a: &[u32; 16]) -> __m512i {
+    // SAFETY: `a` is 64 readable bytes; no alignment is needed.
+    unsafe { _mm512_loadu_si512(a.as_ptr().cast()) }
 }
 
 /// The first 64 bytes of at least as many.
