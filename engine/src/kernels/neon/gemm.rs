@@ -1,10 +1,10 @@
 //! GEMM over packed codes: four rows to a register, one step of one token met by all of them. The blocking and the
 //! unpacking are in [`crate::kernels::panel`].
 
-use super::memory::{load, load_i32, load_step, load_tokens, store, store_i32};
+use super::memory::{load, load_16_bytes, load_i32, load_tokens, load_words, store, store_i32, store_words};
 use super::products::dot::add_lane;
 use crate::kernels::acts::{Batch, GROUP, Order};
-use crate::kernels::panel::{self, Block, Extra, Factors, Inner, Step, Tile, Tokens, Unit};
+use crate::kernels::panel::{self, Block, Extra, Factors, Inner, Tile, Tokens, Unit, Words};
 use std::arch::aarch64::*;
 
 /// Rows in a register.
@@ -17,11 +17,33 @@ const T: usize = GROUP / 2;
 /// Sums of the registers of rows with each token of a group.
 type Sums = [[int32x4_t; GROUP]; R];
 
+/// Words of a register's rows, side by side: four words of four rows, turned.
+#[inline]
+#[target_feature(enable = "neon")]
+fn transpose(rows: [&[u8]; L], out: &mut [Words<L>]) {
+    let (fours, rest) = out.as_chunks_mut::<4>();
+    let done = fours.len();
+    for (i, four) in fours.iter_mut().enumerate() {
+        let row = |l: usize| vreinterpretq_u32_u8(load_16_bytes(&rows[l][16 * i..]));
+        let r = [row(0), row(1), row(2), row(3)];
+        // Words 0 and 2, then 1 and 3, of two rows in turn.
+        let pair = |a, b| [vreinterpretq_u64_u32(vtrn1q_u32(a, b)), vreinterpretq_u64_u32(vtrn2q_u32(a, b))];
+        let (low, high) = (pair(r[0], r[1]), pair(r[2], r[3]));
+        store_words(&mut four[0], vreinterpretq_u32_u64(vtrn1q_u64(low[0], high[0])));
+        store_words(&mut four[1], vreinterpretq_u32_u64(vtrn1q_u64(low[1], high[1])));
+        store_words(&mut four[2], vreinterpretq_u32_u64(vtrn2q_u64(low[0], high[0])));
+        store_words(&mut four[3], vreinterpretq_u32_u64(vtrn2q_u64(low[1], high[1])));
+    }
+    if !rest.is_empty() {
+        panel::transpose(rows.map(|row| &row[16 * done..]), rest);
+    }
+}
+
 /// Codes of a step as i8: beyond 127 they are `code − 128`, which is the value.
 #[inline]
 #[target_feature(enable = "neon")]
-fn load_codes<U: Unit>(step: &Step<L>) -> int8x16_t {
-    let codes = load_step(step);
+fn load_codes<U: Unit>(step: &Words<L>) -> int8x16_t {
+    let codes = vreinterpretq_u8_u32(load_words(step));
     vreinterpretq_s8_u8(if U::MAX > 127 { veorq_u8(codes, vdupq_n_u8(0x80)) } else { codes })
 }
 
@@ -36,7 +58,7 @@ const fn offset<U: Unit>() -> i32 {
 /// stay below 2^15, then they are widened. Where codes are any i8 that is one, 128 · 128.
 #[inline]
 #[target_feature(enable = "neon")]
-fn sum_plain<U: Unit>(panels: [&[Step<L>]; R], tokens: &[Tokens]) -> Sums {
+fn sum_plain<U: Unit>(panels: [&[Words<L>]; R], tokens: &[Tokens]) -> Sums {
     let narrow_steps = if U::MAX > 127 { 1 } else { (32_767 / (128 * U::MAX)) as usize };
     let panels = panels.map(|panel| &panel[..tokens.len()]);
     let mut sums = [[vdupq_n_s32(0); GROUP]; R];
@@ -76,7 +98,7 @@ fn sum_plain<U: Unit>(panels: [&[Step<L>]; R], tokens: &[Tokens]) -> Sums {
 /// The same with `sdot`, whose sums are i32: see the bound of a row in [`crate::kernels::Kernels`].
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
-fn sum_dot<U: Unit>(panels: [&[Step<L>]; R], tokens: &[Tokens]) -> Sums {
+fn sum_dot<U: Unit>(panels: [&[Words<L>]; R], tokens: &[Tokens]) -> Sums {
     let panels = panels.map(|panel| &panel[..tokens.len()]);
     let mut sums = [[vdupq_n_s32(0); GROUP]; R];
     for (s, x) in tokens.iter().enumerate() {
@@ -180,6 +202,7 @@ macro_rules! gemm {
                             row_bytes,
                             x,
                             out,
+                            |rows, words| transpose(rows, words),
                             |inner, sums| add::<panel::$unit>(inner, sums),
                         );
                     }
@@ -190,9 +213,13 @@ macro_rules! gemm {
                 ($function:ident, $unit:ident) => {
                     #[target_feature(enable = $features)]
                     pub(in super::super) fn $function(w: &[u8], x: &Batch, out: &mut [f32]) {
-                        panel::gemm_blocks::<panel::$unit, L, R>(w, x, out, |block, y| {
-                            step::<panel::$unit>(block, y)
-                        });
+                        panel::gemm_blocks::<panel::$unit, L, R>(
+                            w,
+                            x,
+                            out,
+                            |rows, words| transpose(rows, words),
+                            |block, y| step::<panel::$unit>(block, y),
+                        );
                     }
                 };
             }

@@ -139,11 +139,20 @@ pub(super) fn load32_bf16(a: &[u8; 64]) -> Lanes {
     [load(0), load(1), load(2), load(3), load(4), load(5), load(6), load(7)]
 }
 
-/// Four codes of four rows.
+/// Four words.
 #[inline]
 #[target_feature(enable = "neon")]
-pub(super) fn load_step(a: &[[u8; 4]; 4]) -> uint8x16_t {
-    load_bytes(a.as_flattened().as_array().expect("four times four"))
+pub(super) fn load_words(a: &[u32; 4]) -> uint32x4_t {
+    // SAFETY: `a` is 16 readable bytes; no alignment beyond that of its elements is needed.
+    unsafe { vld1q_u32(a.as_ptr()) }
+}
+
+/// Four words.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn store_words(out: &mut [u32; 4], v: uint32x4_t) {
+    // SAFETY: `out` is 16 writable bytes; no alignment beyond that of its elements is needed.
+    unsafe { vst1q_u32(out.as_mut_ptr(), v) }
 }
 
 /// Four activations of eight tokens.

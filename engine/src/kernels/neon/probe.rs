@@ -8,28 +8,34 @@ use std::hint::black_box;
 /// Registers that are added to, more than the latency of a multiply-add times its throughput.
 const SUMS: usize = 16;
 
-macro_rules! multiply_adds {
-    ($function:ident, $features:literal, $module:ident, $what:literal) => {
-        #[doc = $what]
-        #[target_feature(enable = $features)]
-        pub(super) fn $function(rounds: usize) -> u64 {
-            let (mut a, b) = (black_box(vdupq_n_s8(1)), black_box(vdupq_n_s8(2)));
-            let mut sums = [$module::zero(); SUMS];
-            for _ in 0..rounds {
-                for sum in &mut sums {
-                    *sum = $module::add(*sum, [a], &[b]);
-                }
-                // Otherwise one product would serve all rounds.
-                a = black_box(a);
-            }
-            black_box(sums);
-            (16 * SUMS * rounds) as u64
+/// `smlal` and `smlal2`, which add in i16.
+#[target_feature(enable = "neon")]
+pub(super) fn multiply_adds(rounds: usize) -> u64 {
+    let b = black_box(vdupq_n_s8(2));
+    let mut sums = [plain::zero(); SUMS];
+    for _ in 0..rounds {
+        for sum in &mut sums {
+            // Of itself: otherwise one product would serve all rounds.
+            *sum = plain::add(*sum, [vreinterpretq_s8_s16(*sum)], &[b]);
         }
-    };
+    }
+    black_box(sums);
+    (16 * SUMS * rounds) as u64
 }
 
-multiply_adds!(multiply_adds, "neon", plain, "`smlal` and `smlal2`, which add in i16.");
-multiply_adds!(multiply_adds_dot, "neon,dotprod", dot, "`sdot`.");
+/// `sdot`.
+#[target_feature(enable = "neon,dotprod")]
+pub(super) fn multiply_adds_dot(rounds: usize) -> u64 {
+    let (a, b) = (black_box(vdupq_n_s8(1)), black_box(vdupq_n_s8(2)));
+    let mut sums = [dot::zero(); SUMS];
+    for _ in 0..rounds {
+        for sum in &mut sums {
+            *sum = dot::add(*sum, [a], &[b]);
+        }
+    }
+    black_box(sums);
+    (16 * SUMS * rounds) as u64
+}
 
 #[target_feature(enable = "neon")]
 pub(super) fn read(bytes: &[u8], streams: usize, ahead: usize) -> u64 {
