@@ -169,7 +169,8 @@ macro_rules! gemm {
                 let each = U::SUMMED / block.sums.len();
                 for (part, sums) in block.sums.iter().enumerate() {
                     let range = part * each..(part + 1) * each;
-                    let codes = $sum::<U>(panels.map(|panel| &panel[range.clone()]), &tokens[range.clone()]);
+                    let panels = [&panels[0][range.clone()], &panels[1][range.clone()]];
+                    let codes = $sum::<U>(panels, &tokens[range]);
                     for r in 0..R {
                         for t in 0..GROUP {
                             let sum = vsubq_s32(codes[r][t], vdupq_n_s32(offset::<U>() * sums[t]));
