@@ -4,6 +4,8 @@
 //! interleaved run as the kernels, because a shared machine's peak changes from minute to minute.
 
 use super::Isa;
+#[cfg(target_arch = "aarch64")]
+use super::neon;
 #[cfg(target_arch = "x86_64")]
 use super::{avx2, avx512};
 
@@ -35,6 +37,10 @@ pub fn get(isa: Isa) -> Option<Probe> {
         Isa::Avx512Bw => Some(avx512::probe_bw()),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512Vnni => Some(avx512::probe_vnni()),
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => Some(neon::probe()),
+        #[cfg(target_arch = "aarch64")]
+        Isa::NeonDot => Some(neon::probe_dot()),
         _ => None,
     }
 }

@@ -1,6 +1,8 @@
-//! Between the forms of an activation row: int8 with a scale, f16, f32.
+//! Activation formats, and the way back from integer sums.
 
-use super::memory::{load, load_f16, load_i32, padded, store, store_halves, store_i8};
+use super::elementwise::map;
+use super::floats::find_non_finite;
+use super::memory::{load, load_f16, load_i8, load_i32, padded, store, store_halves, store_i8};
 use crate::exact::I8_FLOOR;
 use std::arch::aarch64::*;
 
@@ -9,14 +11,7 @@ pub(super) fn quantise_i8(x: &[f32], q: &mut [i8]) -> f32 {
     assert_eq!(x.len(), q.len());
     let (blocks, tail) = x.as_chunks::<16>();
     let (out, out_tail) = q.as_chunks_mut::<16>();
-    let mut m = [vdupq_n_f32(I8_FLOOR); 4];
-    for block in blocks {
-        for (m, v) in m.iter_mut().zip(block.as_chunks().0) {
-            *m = vmaxq_f32(*m, vabsq_f32(load(v)));
-        }
-    }
-    let m = vmaxvq_f32(vmaxq_f32(vmaxq_f32(m[0], m[1]), vmaxq_f32(m[2], m[3])));
-    let s = 127.0 / tail.iter().fold(m, |a, v| a.max(v.abs()));
+    let s = 127.0 / tail.iter().fold(magnitude(blocks).max(I8_FLOOR), |a, v| a.max(v.abs()));
     for (block, out) in blocks.iter().zip(out) {
         round_16(block, s, out);
     }
@@ -26,6 +21,101 @@ pub(super) fn quantise_i8(x: &[f32], q: &mut [i8]) -> f32 {
         out_tail.copy_from_slice(&block[..tail.len()]);
     }
     s
+}
+
+/// `max|x|`.
+#[inline]
+#[target_feature(enable = "neon")]
+fn magnitude(x: &[[f32; 16]]) -> f32 {
+    let mut m = [vdupq_n_f32(0.0); 4];
+    for block in x {
+        for (m, v) in m.iter_mut().zip(block.as_chunks().0) {
+            *m = vmaxq_f32(*m, vabsq_f32(load(v)));
+        }
+    }
+    vmaxvq_f32(vmaxq_f32(vmaxq_f32(m[0], m[1]), vmaxq_f32(m[2], m[3])))
+}
+
+/// No product is beyond 127: of the largest magnitude it is 127 but for a rounding, which `rint` takes away.
+#[target_feature(enable = "neon")]
+pub(super) fn quantise_q8_k(x: &[f32], q: &mut [i8], d: &mut [f32]) {
+    assert_eq!((x.len(), x.len()), (q.len(), 256 * d.len()));
+    let (x, q) = (x.as_chunks::<256>().0, q.as_chunks_mut::<256>().0);
+    for ((x, q), d) in x.iter().zip(q).zip(d) {
+        let a = magnitude(x.as_chunks().0);
+        let m = x.iter().find(|v| v.abs() == a).map_or(0.0, |m| *m);
+        let i = -127.0 / m;
+        if a == 0.0 || i.is_infinite() {
+            (*q, *d) = ([0; 256], 0.0);
+            continue;
+        }
+        for (x, q) in x.as_chunks().0.iter().zip(q.as_chunks_mut().0) {
+            round_16(x, i, q);
+        }
+        *d = 1.0 / i;
+    }
+}
+
+/// Blocks of 32; calls `done(block, a / 127, values)` after each.
+#[inline]
+#[target_feature(enable = "neon")]
+fn q8_blocks(x: &[f32], q: &mut [i8], mut done: impl FnMut(usize, f32, &[[i8; 16]])) {
+    let (x, q) = (x.as_chunks::<32>().0, q.as_chunks_mut::<32>().0);
+    for (block, (x, q)) in x.iter().zip(q).enumerate() {
+        let (x, q) = (x.as_chunks().0, q.as_chunks_mut().0);
+        let a = magnitude(x);
+        let i = 127.0 / a;
+        if a == 0.0 || i.is_infinite() {
+            q.fill([0; 16]);
+            done(block, 0.0, q);
+        } else {
+            x.iter().zip(q.iter_mut()).for_each(|(x, q)| round_16(x, i, q));
+            done(block, a / 127.0, q);
+        }
+    }
+}
+
+#[target_feature(enable = "neon")]
+pub(super) fn quantise_q8_0(x: &[f32], q: &mut [i8], d: &mut [f32]) {
+    assert_eq!((x.len(), x.len()), (q.len(), 32 * d.len()));
+    q8_blocks(x, q, |block, d32, _| d[block] = d32);
+    map(d, |d| round_f16(d));
+}
+
+#[target_feature(enable = "neon")]
+pub(super) fn quantise_q8_1(x: &[f32], q: &mut [i8], d: &mut [f32], s: &mut [f32]) {
+    assert_eq!((x.len(), x.len()), (q.len(), 32 * d.len()));
+    assert_eq!(d.len(), s.len());
+    q8_blocks(x, q, |block, d32, q| {
+        // Sixteen values are at most 2048 in i16.
+        let sum: i32 = q.iter().map(|q| i32::from(vaddlvq_s8(load_i8(q)))).sum();
+        d[block] = d32;
+        s[block] = d32 * sum as f32;
+    });
+    map(d, |d| round_f16(d));
+    map(s, |s| round_f16(s));
+}
+
+/// To f16 and back.
+#[inline]
+#[target_feature(enable = "neon")]
+fn round_f16(v: float32x4_t) -> float32x4_t {
+    vcvt_f32_f16(vcvt_f16_f32(v))
+}
+
+#[target_feature(enable = "neon")]
+pub(super) fn round_bf16(x: &mut [f32]) -> Option<usize> {
+    map(x, |v| {
+        // Half a step less one, and one if what stays is odd: a tie goes to even. A carry takes the largest to infinity.
+        let bits = vreinterpretq_u32_f32(v);
+        let odd = vandq_u32(vshrq_n_u32::<16>(bits), vdupq_n_u32(1));
+        let up = vaddq_u32(vaddq_u32(bits, vdupq_n_u32(0x7fff)), odd);
+        // A carry out of a NaN would make a number of it.
+        let quiet = vorrq_u32(bits, vdupq_n_u32(0x0040_0000));
+        let rounded = vbslq_u32(vceqq_f32(v, v), up, quiet);
+        vreinterpretq_f32_u32(vandq_u32(rounded, vdupq_n_u32(!0xffff)))
+    });
+    find_non_finite(x)
 }
 
 /// `vcvtnq` rounds ties to even; the narrowings saturate, which is the clamp.

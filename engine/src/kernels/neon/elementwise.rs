@@ -8,7 +8,7 @@ use std::arch::aarch64::*;
 /// `x_i = f(x_i)`.
 #[inline]
 #[target_feature(enable = "neon")]
-fn map(x: &mut [f32], f: impl Fn(float32x4_t) -> float32x4_t) {
+pub(super) fn map(x: &mut [f32], f: impl Fn(float32x4_t) -> float32x4_t) {
     let (blocks, tail) = x.as_chunks_mut::<4>();
     for block in blocks {
         store(block, f(load(block)));

@@ -1,8 +1,8 @@
 //! Rows of float weights, reductions over 32 lanes, and the weighted sum of attention.
 
-use super::memory::{Lanes, load, load_f16, load32, load32_f16, load32_f32, padded, store};
+use super::memory::{Lanes, load, load_f16, load32, load32_bf16, load32_f16, load32_f32, padded, store};
 use crate::exact::ATTENTION_CHUNK;
-use crate::kernels::assert_rows;
+use crate::kernels::{assert_rows, float_shape, put};
 use std::arch::aarch64::*;
 use std::array::from_fn;
 
@@ -31,58 +31,92 @@ fn tree(lanes: Lanes) -> f32 {
     vget_lane_f32::<0>(by_2) + vget_lane_f32::<1>(by_2)
 }
 
-#[target_feature(enable = "neon")]
-pub(super) fn gemv_f16_f32(w: &[u8], x: &[f32], out: &mut [f32]) {
-    gemv(w, x, out, |w: &[u8; 64]| load32_f16(w));
+macro_rules! of_format {
+    ($gemv:ident, $gemm:ident, $load32:ident, $round:literal) => {
+        #[target_feature(enable = "neon")]
+        pub(super) fn $gemv(w: &[u8], x: &[f32], out: &mut [f32]) {
+            gemm(w, x.len(), x, out, |w: &[u8; $round]| $load32(w));
+        }
+
+        #[target_feature(enable = "neon")]
+        pub(super) fn $gemm(w: &[u8], cols: usize, x: &[f32], out: &mut [f32]) {
+            gemm(w, cols, x, out, |w: &[u8; $round]| $load32(w));
+        }
+    };
 }
 
-#[target_feature(enable = "neon")]
-pub(super) fn gemv_f32_f32(w: &[u8], x: &[f32], out: &mut [f32]) {
-    gemv(w, x, out, |w: &[u8; 128]| load32_f32(w));
-}
+of_format!(gemv_f16_f32, gemm_f16_f32, load32_f16, 64);
+of_format!(gemv_bf16_f32, gemm_bf16_f32, load32_bf16, 64);
+of_format!(gemv_f32_f32, gemm_f32_f32, load32_f32, 128);
 
-/// Rows of float weights, of which `ROUND` bytes are 32.
+/// Rows of float weights, of which `ROUND` bytes are 32, with every token of `x`: two rows of one token at a time, or one
+/// row of two tokens, which share the widened weights.
 #[inline]
 #[target_feature(enable = "neon")]
-fn gemv<const ROUND: usize>(w: &[u8], x: &[f32], out: &mut [f32], widen: impl Fn(&[u8; ROUND]) -> Lanes) {
-    let row_bytes = ROUND / 32 * x.len();
-    assert_rows(w, row_bytes, out.len());
-    let (pairs, rest) = out.as_chunks_mut::<2>();
-    let (first, last) = w.split_at(2 * pairs.len() * row_bytes);
-    for (i, pair) in pairs.iter_mut().enumerate() {
-        *pair = dot_rows(&first[2 * i * row_bytes..], x, &widen);
-    }
-    for (i, one) in rest.iter_mut().enumerate() {
-        [*one] = dot_rows(&last[i * row_bytes..], x, &widen);
-    }
-}
-
-/// `R` rows at a time, each in its own 32 lanes: those of two rows and the activations are 24 of the 32 registers.
-#[inline]
-#[target_feature(enable = "neon")]
-fn dot_rows<const R: usize, const ROUND: usize>(
+fn gemm<const ROUND: usize>(
     w: &[u8],
+    cols: usize,
+    x: &[f32],
+    out: &mut [f32],
+    widen: impl Fn(&[u8; ROUND]) -> Lanes,
+) {
+    let row_bytes = ROUND / 32 * cols;
+    let (rows, tokens) = float_shape(w, row_bytes, cols, x, out);
+    for row in (0..rows).step_by(2) {
+        let (w, count) = (&w[row * row_bytes..], 2.min(rows - row));
+        let mut token = 0;
+        while token + 2 <= tokens {
+            for r in 0..count {
+                let values: [[f32; 1]; 2] = dot_tile(&w[r * row_bytes..], cols, &x[token * cols..], &widen);
+                put(out, rows, row + r, token, &values);
+            }
+            token += 2;
+        }
+        if token < tokens {
+            let x = &x[token * cols..];
+            if count == 2 {
+                let values: [[f32; 2]; 1] = dot_tile(w, cols, x, &widen);
+                put(out, rows, row, token, &values);
+            } else {
+                let values: [[f32; 1]; 1] = dot_tile(w, cols, x, &widen);
+                put(out, rows, row, token, &values);
+            }
+        }
+    }
+}
+
+/// `R` rows with `T` tokens, each pair in its own 32 lanes: those of two pairs and what they share are 24 of the 32
+/// registers.
+#[inline]
+#[target_feature(enable = "neon")]
+fn dot_tile<const R: usize, const T: usize, const ROUND: usize>(
+    w: &[u8],
+    cols: usize,
     x: &[f32],
     widen: &impl Fn(&[u8; ROUND]) -> Lanes,
-) -> [f32; R] {
-    let row_bytes = ROUND / 32 * x.len();
-    let (rounds, tail) = x.as_chunks::<32>();
+) -> [[f32; R]; T] {
+    let row_bytes = ROUND / 32 * cols;
     let rows: [_; R] = from_fn(|r| w[r * row_bytes..][..row_bytes].as_chunks::<ROUND>());
-    let mut lanes = [zero(); R];
-    for (t, x) in rounds.iter().enumerate() {
-        let x = load32(x);
-        for r in 0..R {
-            fma32(&mut lanes[r], widen(&rows[r].0[t]), x);
+    let tokens: [_; T] = from_fn(|t| x[t * cols..][..cols].as_chunks::<32>());
+    let mut lanes = [[zero(); R]; T];
+    for i in 0..cols / 32 {
+        let w: [Lanes; R] = from_fn(|r| widen(&rows[r].0[i]));
+        for t in 0..T {
+            let x = load32(&tokens[t].0[i]);
+            for r in 0..R {
+                fma32(&mut lanes[t][r], w[r], x);
+            }
         }
     }
-    let mut out = [0.0; R];
-    for r in 0..R {
-        if !tail.is_empty() {
-            fma32(&mut lanes[r], widen(&padded(rows[r].1)), load32(&padded(tail)));
+    if !cols.is_multiple_of(32) {
+        for t in 0..T {
+            let x = load32(&padded(tokens[t].1));
+            for r in 0..R {
+                fma32(&mut lanes[t][r], widen(&padded(rows[r].1)), x);
+            }
         }
-        out[r] = tree(lanes[r]);
     }
-    out
+    lanes.map(|lanes| lanes.map(|lanes| tree(lanes)))
 }
 
 #[target_feature(enable = "neon")]

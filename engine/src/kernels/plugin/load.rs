@@ -198,10 +198,11 @@ impl Reader<'_> {
         }
         let mut bytes = Vec::new();
         for at in 0..=TEXT_MAX {
+            // `c_char` is signed or not, as the architecture has it.
             // SAFETY: no byte before was the NUL.
-            match unsafe { *text.add(at) }.cast_unsigned() {
-                0 => return String::from_utf8(bytes).ok(),
-                byte => bytes.push(byte),
+            match unsafe { *text.add(at) }.to_ne_bytes() {
+                [0] => return String::from_utf8(bytes).ok(),
+                [byte] => bytes.push(byte),
             }
         }
         None
