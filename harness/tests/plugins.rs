@@ -114,14 +114,14 @@ fn the_c_example_holds() {
 
 /// What each kernel of `plugins/bad.rs` must be found for.
 const BAD: [(&str, &str, &str); 30] = [
-    ("wrong_shift", "fields-in-reverse", "wrong shift"),
+    ("wrong_shift", "fields-reversed", "wrong shift"),
     ("group_64", "wrong-group-64-for-128", "groups of 64"),
-    ("sequential", "sequential-decode-of-interleaved", "four consecutive"),
+    ("sequential", "sequential-decode-of-interleaved", "four neighbours"),
     ("i16_wraps", "i16-accumulator-overflow", "wrapped"),
     ("i16_lanes_saturate", "i16-accumulator-overflow", "saturated"),
-    ("sum_twice", "activation-sum-twice", "once too often"),
+    ("sum_twice", "activation-sum-twice", "subtracted twice"),
     ("no_zero", "code-map-without-zero", "-2, -1, +1, +2"),
-    ("tail_skipped", "tail-skipped", "left out"),
+    ("tail_skipped", "tail-skipped", "do not count"),
     ("never_written", "output-not-written", "still hold"),
     ("last_row_not_written", "output-not-written", "still hold"),
     ("adds", "adds-to-the-output", "added to what"),
