@@ -6,7 +6,7 @@ use super::formats::{Scales, q8_1_sum};
 use super::problem::{Expected, Problem};
 use assay_engine::kernels::Acts;
 use assay_engine::kernels::acts::wanted_by;
-use assay_engine::kernels::check::diagnose::{Case, Inputs, diagnose};
+use assay_engine::kernels::check::diagnose::{Case, Inputs, suspects};
 use assay_engine::kernels::plugin::ResultKind;
 use assay_engine::kind::Kind;
 use assay_engine::quant::Format;
@@ -20,11 +20,17 @@ pub(super) struct Named {
     /// One word for it; those of `docs/field-bugs.md` where they are there.
     pub(super) kind: &'static str,
     /// What it means.
-    pub(super) means: &'static str,
+    pub(super) means: String,
 }
 
-fn named(kind: &'static str, means: &'static str) -> Named {
-    Named { kind, means }
+fn named(kind: &'static str, means: &str) -> Named {
+    Named { kind, means: means.to_owned() }
+}
+
+/// A misreading, and what else would give the same numbers.
+fn read_as(found: &[Kind]) -> Option<Named> {
+    let means: Vec<&str> = found.iter().map(|kind| kind.says()).collect();
+    Some(Named { kind: found.first()?.id(), means: means.join("; or ") })
 }
 
 /// The mistake behind `got`, which differs from `expected` somewhere.
@@ -80,8 +86,8 @@ pub(super) fn name(problem: &Problem, kind: ResultKind, expected: &[Expected], g
     }
     // Whether 16 bits overflowed is told apart below, where it can be said how.
     let misread = misread(problem, kind, got);
-    if let Some(found) = misread.filter(|found| *found != Kind::I16AccumulatorOverflow) {
-        return named(found.id(), found.says());
+    if let Some(named) = read_as(&misread).filter(|_| misread[0] != Kind::I16AccumulatorOverflow) {
+        return named;
     }
     if rows > 1
         && pairs()
@@ -102,8 +108,7 @@ pub(super) fn name(problem: &Problem, kind: ResultKind, expected: &[Expected], g
     } {
         return named("row-and-column-roles-swapped", "rows and tokens change places");
     }
-    let narrow = misread.map(|found| named(found.id(), found.says()));
-    overflow(problem, kind, expected, got).or(narrow).unwrap_or_else(|| {
+    overflow(problem, kind, expected, got).or_else(|| read_as(&misread)).unwrap_or_else(|| {
         if kind == ResultKind::F32Close && pairs().all(|(_, (e, got))| is_near(e, *got)) {
             named("rounding", "within the bound, but not exact where every order of operations is")
         } else {
@@ -130,25 +135,24 @@ fn is_near(expected: &Expected, got: u32) -> bool {
     (f64::from(f32::from_bits(got)) - expected.real).abs() <= 1e-5 * expected.magnitude
 }
 
-/// The misreading of weights or activations that gives exactly `got`.
-fn misread(problem: &Problem, kind: ResultKind, got: &[u32]) -> Option<Kind> {
-    let format = Format::parse(problem.weights.name)?;
+/// The misreadings of weights or activations that give exactly `got`, the likelier first.
+fn misread(problem: &Problem, kind: ResultKind, got: &[u32]) -> Vec<Kind> {
+    let Some(format) = Format::parse(problem.weights.name) else { return Vec::new() };
     let (rows, cols) = (problem.recipe.rows, problem.recipe.cols);
     let row_bytes = problem.weights.row_bytes(cols);
     let w = problem.weight_bytes(row_bytes, 0);
     if problem.weights.scales == Scales::Dense {
-        let x: Vec<f32> = problem.q.iter().zip(&problem.activation_d).map(|(q, d)| f32::from(*q) * d).collect();
-        return diagnose(&Case { format, w: &w, row_bytes, x: Inputs::Floats(cols, &x) }, got);
+        let x: Vec<f32> =
+            problem.q.iter().zip(&problem.activation_d).map(|(q, d)| f32::from(*q) * d).collect();
+        return suspects(&Case { format, w: &w, row_bytes, x: Inputs::Floats(cols, &x) }, got);
     }
-    let sums = (problem.weights.scales == Scales::Tensor).then(|| {
-        let each = got.iter().enumerate().map(|(i, got)| problem.unfinish(kind, i / rows, *got));
-        each.collect::<Option<Vec<u32>>>()
-    });
-    let got = match &sums {
-        Some(sums) => sums.as_ref()?,
-        None => got,
+    let sums: Option<Vec<u32>> = match problem.weights.scales {
+        Scales::Tensor => {
+            got.iter().enumerate().map(|(i, got)| problem.unfinish(kind, i / rows, *got)).collect()
+        }
+        _ => Some(got.to_vec()),
     };
-    let (_, order) = wanted_by(format)?;
+    let (Some(got), Some((_, order))) = (sums, wanted_by(format)) else { return Vec::new() };
     let per_token = cols.div_ceil(problem.activations.block);
     let acts = |t: usize| {
         let q = problem.q[t * cols..][..cols].to_vec();
@@ -164,7 +168,7 @@ fn misread(problem: &Problem, kind: ResultKind, got: &[u32]) -> Option<Kind> {
         Acts::new(order, q, d, mins)
     };
     let x: Vec<Acts> = (0..problem.recipe.tokens).map(acts).collect();
-    diagnose(&Case { format, w: &w, row_bytes, x: Inputs::Quantised(&x) }, got)
+    suspects(&Case { format, w: &w, row_bytes, x: Inputs::Quantised(&x) }, &got)
 }
 
 /// A difference that a narrow accumulator makes: a multiple of 2^16 when it wraps; a sum that is too small where all terms
