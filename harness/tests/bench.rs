@@ -85,7 +85,10 @@ fn every_format_is_timed_in_every_setting_on_every_instruction_set() {
 fn what_cannot_be_timed_is_refused_before_anything_runs() {
     refused(&["--format", "I2_S,nope"], "no weight format 'nope'; there are F32, F16");
     refused(&["--setting", "cache,nope"], "no setting 'nope'; there are cache, stream and gemm");
-    refused(&["--format", "T5,TQ2_0", "--cols", "320"], "--cols: expected a multiple of 256 for TQ2_0, got 320");
+    refused(
+        &["--format", "T5,TQ2_0", "--cols", "320"],
+        "--cols: expected a multiple of 256 for TQ2_0, got 320",
+    );
     refused(&["--plugin", "/no/such/plugin.so"], "/no/such/plugin.so: No such file");
     refused(&["--peer", "whisper.cpp"], "--peer: expected llama.cpp");
     for usage in [["--tokens", "0"], ["--cols", "0"], ["--rounds", "0"], ["--turn", "0"], ["--isa", "sse9"]] {
@@ -111,16 +114,21 @@ fn an_absent_peer_is_skipped_with_the_command_that_fetches_it() {
 fn a_plug_in_is_timed_beside_ours_and_ours_are_held_against_it() {
     let folder = tempfile::tempdir().expect("folder");
     let library = plugin(&folder, "examples/plugins/rust/ternary.rs");
-    let args = ["--plugin", text(&library), "--isa", "scalar", "--format", "QK256", "--cols", "512", "--json"];
+    let args =
+        ["--plugin", text(&library), "--isa", "scalar", "--format", "QK256", "--cols", "512", "--json"];
     for setting in json(&bench(&args)).as_array().expect("settings") {
         let lines = lines(setting);
         let names: Vec<&str> = lines.iter().map(|(name, _)| *name).collect();
-        let ours = if setting["tokens"] == 1 { "scalar gemv_i2s_i8 QK256" } else { "scalar gemm_i2s_i8 QK256" };
+        let ours =
+            if setting["tokens"] == 1 { "scalar gemv_i2s_i8 QK256" } else { "scalar gemm_i2s_i8 QK256" };
         assert_eq!(names, [ours, "gemv_qk256_i8"]);
         assert!(lines[0].1["of_peer"]["median"].is_f64(), "ours over theirs");
         assert!(lines[1].1["of_peer"].is_null(), "nothing is held against itself");
     }
-    refused(&["--plugin", text(&library), "--format", "I2_S"], "ternary-rust multiplies QK256, and --format names I2_S");
+    refused(
+        &["--plugin", text(&library), "--format", "I2_S"],
+        "ternary-rust multiplies QK256, and --format names I2_S",
+    );
 }
 
 #[test]
@@ -131,7 +139,10 @@ fn a_wrong_answer_is_named_and_gets_no_time() {
     let output = bench(&["--plugin", text(&library), "--isa", "scalar", "--format", "I2_S"]);
     let said = stderr(&output);
     assert_eq!((code(&output), output.stdout.len()), (1, 0), "{said}");
-    assert!(said.contains("wrong_shift is wrong at token 0, row ") && said.contains("nothing was timed"), "{said}");
+    assert!(
+        said.contains("wrong_shift is wrong at token 0, row ") && said.contains("nothing was timed"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -140,7 +151,8 @@ fn a_peer_gets_its_activations_aligned_and_bitnet_cpp_is_timed() {
     let library = plugin(&folder, "harness/tests/plugins/bitnet.rs");
     let peer = format!("bitnet.cpp:{}", text(&library));
     // 640 columns: too few to overflow.
-    let args = ["--peer", &peer, "--isa", "scalar", "--format", "I2_S", "--cols", "640", "--tokens", "3", "--json"];
+    let args =
+        ["--peer", &peer, "--isa", "scalar", "--format", "I2_S", "--cols", "640", "--tokens", "3", "--json"];
     for setting in json(&bench(&args)).as_array().expect("settings") {
         assert_eq!(lines(setting)[1].0, "bitnet.cpp/vec_dot_i2_i8_s");
     }

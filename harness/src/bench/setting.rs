@@ -1,11 +1,11 @@
 //! The matrices, and who runs on them.
 
 use super::time::{Contestant, Line, References, lines};
+use assay_engine::Error;
 use assay_engine::kernels::acts::{Quantiser, wanted_by};
 use assay_engine::kernels::plugin::{Call, Declared, Kernel, Loaded, ResultKind, Status};
 use assay_engine::kernels::{self, Acts, Batch, Entries, Isa, Kernels, Multiply, probe, scalar};
 use assay_engine::quant::{Format, Ternary};
-use assay_engine::Error;
 use half::f16;
 use memmap2::MmapMut;
 use std::hint::black_box;
@@ -29,7 +29,9 @@ pub enum BenchError {
     #[error(transparent)]
     Engine(#[from] Error),
     /// A kernel whose answer is wrong: its time would mean nothing.
-    #[error("{who} is wrong at token {token}, row {row}: expected {expected}, as from scalar, got {got}; nothing was timed")]
+    #[error(
+        "{who} is wrong at token {token}, row {row}: expected {expected}, as from scalar, got {got}; nothing was timed"
+    )]
     Wrong {
         /// The kernel.
         who: String,
@@ -295,7 +297,8 @@ fn theirs(problem: &Rc<Problem>, kernel: &Kernel) -> Result<Option<Contestant>> 
         .map(|acts| if quantiser == Quantiser::I8 { acts.scales()[0] } else { 1.0 })
         .collect();
     // In pages of their own, so that every token is aligned as the kernel asks.
-    let (token_bytes, stride) = (encoded[0].len(), encoded[0].len().next_multiple_of(declared.activations_align));
+    let (token_bytes, stride) =
+        (encoded[0].len(), encoded[0].len().next_multiple_of(declared.activations_align));
     let mut acts = memory(scales.len() * stride)?;
     for (to, from) in acts.chunks_exact_mut(stride).zip(&encoded) {
         to[..token_bytes].copy_from_slice(from);

@@ -69,7 +69,8 @@ pub(super) fn run(args: &args::BenchKernels) -> anyhow::Result<Exit> {
     if args.json {
         output::json(&results)?;
     }
-    let of_other = |line: &Line| other.iter().flat_map(Loaded::kernels).any(|k| k.declared().name == line.name);
+    let of_other =
+        |line: &Line| other.iter().flat_map(Loaded::kernels).any(|k| k.declared().name == line.name);
     if other.is_some() && !results.iter().flat_map(|result| &result.lines).any(of_other) {
         output::note("no kernel from outside was timed: each declines these shapes");
         return Ok(Exit::Inconclusive);
@@ -89,7 +90,11 @@ fn formats(names: &[String], cols: usize) -> anyhow::Result<Vec<Format>> {
             bail!("no weight format '{name}'; there are {}, or all", known());
         };
         let multiple = format.info().cols_multiple;
-        ensure!(holds(&format), "--cols: expected a multiple of {multiple} for {}, got {cols}", format.name());
+        ensure!(
+            holds(&format),
+            "--cols: expected a multiple of {multiple} for {}, got {cols}",
+            format.name()
+        );
         Ok(format)
     };
     names.iter().map(parse).collect()
@@ -97,7 +102,8 @@ fn formats(names: &[String], cols: usize) -> anyhow::Result<Vec<Format>> {
 
 /// Says so where a library has nothing that could be timed.
 fn multiplies_one_of(loaded: &Loaded, formats: &[Format]) -> anyhow::Result<()> {
-    let theirs: Vec<&str> = loaded.kernels().iter().map(|kernel| kernel.declared().weights.as_str()).collect();
+    let theirs: Vec<&str> =
+        loaded.kernels().iter().map(|kernel| kernel.declared().weights.as_str()).collect();
     let ours: Vec<&str> = formats.iter().map(|format| format.name()).collect();
     ensure!(
         theirs.iter().any(|name| ours.contains(name)),
