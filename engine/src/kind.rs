@@ -61,7 +61,7 @@ kinds! {
     FtzOn = "ftz-on", Field, "subnormals are flushed to zero";
     ReportedNotRun = "reported-not-run", Field, "what is reported is not what ran";
     ActivationSumForgotten = "activation-sum-forgotten", Here, "the sum of activations (the offset of the codes) is not subtracted";
-    FieldsReversed = "fields-reversed", Here, "the fields of a byte are read in reverse";
+    FieldsReversed = "fields-reversed", Here, "the fields of a byte are read in reverse (a wrong shift)";
     InterleavedForSequential = "interleaved-for-sequential", Here, "weights are read as if they were interleaved, but neighbours share a byte";
     TailSkipped = "tail-skipped", Here, "values past a multiple of the block do not count";
     PartNotWritten = "part-not-written", Here, "a part of the output was not written";

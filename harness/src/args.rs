@@ -277,7 +277,7 @@ pub(crate) struct CheckKernels {
 #[cfg(unix)]
 #[derive(Debug, ClapArgs)]
 pub(crate) struct BenchKernels {
-    /// Weight formats, by name; `all` for every one.
+    /// Weight formats, by name; `all` for every one that holds rows of --cols.
     #[arg(
         long,
         value_name = "NAMES",
@@ -288,12 +288,12 @@ pub(crate) struct BenchKernels {
     /// Instruction sets [default: all of this processor but scalar]
     #[arg(long, value_delimiter = ',', value_parser = |name: &str| Isa::parse(name))]
     pub(crate) isa: Vec<Isa>,
-    /// Settings: weights in the second-level cache, weights from memory, several tokens.
+    /// Settings: weights in the second-level cache (cache), weights from memory (stream), several tokens (gemm).
     #[arg(long, value_delimiter = ',', default_values = ["cache", "stream", "gemm"])]
     pub(crate) setting: Vec<String>,
-    /// Columns of the matrices.
-    #[arg(long, default_value_t = 2560)]
-    pub(crate) cols: usize,
+    /// Columns of the matrices: a multiple of every format's block.
+    #[arg(long, default_value_t = 2560, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub(crate) cols: u32,
     /// Tokens of the setting gemm.
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(2..=512))]
     pub(crate) tokens: u32,

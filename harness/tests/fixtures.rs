@@ -6,7 +6,7 @@ use assay_engine::decode::{Request, generate as run};
 use assay_engine::gguf::{GgmlType, Gguf};
 use assay_engine::kernels::{self, Isa};
 use assay_engine::model::Model;
-use assay_engine::quant::{Format, bitnet32};
+use assay_engine::quant::{Format, Scale};
 use assay_engine::tensor::Matrix;
 use assay_engine::threads::Pool;
 use assay_engine::tokenizer::Tokenizer;
@@ -102,15 +102,29 @@ fn files_name_their_origin_and_are_small() {
 
 /// Decoded values and the scales of a tensor file.
 fn decoded(w: &Matrix<'_>) -> (Vec<i8>, Vec<f32>) {
-    if w.format != Format::BitNet32 {
+    let info = w.format.info();
+    if info.scale != Scale::Block {
         let whole = w.ternary().expect("one scale");
         return (whole.values, vec![whole.scale]);
     }
     assert!(w.ternary().is_none(), "its blocks have no scale in common");
-    let block = |bytes| bitnet32::decode(bytes, 1, bitnet32::BLOCK).expect("one block");
-    let blocks = w.bytes.chunks(bitnet32::BLOCK_BYTES).map(block).map(|block| (block.values, block.scale));
+    let block = |bytes| w.format.decode_ternary(bytes, 1, info.block).expect("one block");
+    let blocks = w.bytes.chunks(info.block_bytes).map(block).map(|block| (block.values, block.scale));
     let (values, scales): (Vec<_>, Vec<_>) = blocks.unzip();
     (values.concat(), scales)
+}
+
+#[test]
+fn every_ternary_format_has_a_file() {
+    let tensors: Vec<Format> = committed()
+        .filter_map(|fixture| match fixture.kind {
+            Kind::Matrix(spec) => Some(spec.format),
+            Kind::Model(_) => None,
+        })
+        .collect();
+    for format in Format::ALL.into_iter().filter(|format| format.info().ternary && *format != Format::I2S) {
+        assert!(tensors.contains(&format), "{}: add a row to harness/src/fixtures/mod.rs", format.name());
+    }
 }
 
 #[test]

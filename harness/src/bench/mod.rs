@@ -11,5 +11,5 @@
 mod setting;
 mod time;
 
-pub use setting::{Setting, contest};
+pub use setting::{BenchError, Setting, contest};
 pub use time::{Line, Spread};

@@ -1,11 +1,11 @@
 //! The matrices, and who runs on them.
 
 use super::time::{Contestant, Line, References, lines};
+use assay_engine::Error;
 use assay_engine::kernels::acts::{Quantiser, wanted_by};
-use assay_engine::kernels::plugin::{Call, Kernel, Loaded, ResultKind, Status};
+use assay_engine::kernels::plugin::{Call, Declared, Kernel, Loaded, ResultKind, Status};
 use assay_engine::kernels::{self, Acts, Batch, Entries, Isa, Kernels, Multiply, probe, scalar};
 use assay_engine::quant::{Format, Ternary};
-use assay_engine::{Error, Result};
 use half::f16;
 use memmap2::MmapMut;
 use std::hint::black_box;
@@ -21,6 +21,34 @@ const CLOSE: f32 = 1e-3;
 /// How long every loop in registers runs in a pass.
 const PEAK_ROUNDS: usize = 20_000;
 
+/// Why nothing was timed.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BenchError {
+    /// Something that the engine refuses.
+    #[error(transparent)]
+    Engine(#[from] Error),
+    /// A kernel whose answer is wrong: its time would mean nothing.
+    #[error(
+        "{who} is wrong at token {token}, row {row}: expected {expected}, as from scalar, got {got}; nothing was timed"
+    )]
+    Wrong {
+        /// The kernel.
+        who: String,
+        /// Where its first wrong output is.
+        token: usize,
+        /// Where its first wrong output is.
+        row: usize,
+        /// What scalar gives.
+        expected: String,
+        /// What the kernel gives.
+        got: String,
+    },
+}
+
+/// Result of everything here.
+type Result<T, E = BenchError> = std::result::Result<T, E>;
+
 /// A matrix in memory of its own and the tokens that meet it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Setting {
@@ -28,7 +56,7 @@ pub struct Setting {
     pub name: &'static str,
     /// Columns.
     pub cols: usize,
-    /// Bytes of weights that rows are added up to.
+    /// Bytes of weights that rows are added up to; [`PERIOD`] rows at least.
     pub bytes: usize,
     /// Tokens; 1 for a GEMV.
     pub tokens: usize,
@@ -140,7 +168,12 @@ fn memory(bytes: usize) -> Result<MmapMut> {
 fn encoded(format: Format, cols: usize) -> Result<Vec<u8>> {
     let at = |i: usize| (i * 7 + i / 251 + i / cols * 5 + i / 13) % 3;
     let mut bytes = if format.info().ternary {
-        let values = (0..PERIOD * cols).map(|i| at(i) as i8 - 1).collect();
+        let value = |i: usize| match format {
+            // It has no zero.
+            Format::LinearPm2 => [-2, -1, 1][at(i)],
+            _ => at(i) as i8 - 1,
+        };
+        let values = (0..PERIOD * cols).map(value).collect();
         format.encode_ternary("bench", &Ternary { rows: PERIOD, cols, values, scale: 1.0 })?
     } else {
         let values: Vec<f32> =
@@ -167,7 +200,13 @@ impl Problem {
     }
 
     /// Holds results `(tokens, rows)` to scalar: all bits, or, for another program's floats, within a bound.
-    fn hold(&self, who: &str, got: &[u32], close: bool, scaled: &dyn Fn(usize, u32) -> u32) -> Result<()> {
+    fn hold(
+        &self,
+        who: &str,
+        got: &[u32],
+        kind: ResultKind,
+        scaled: &dyn Fn(usize, u32) -> u32,
+    ) -> Result<()> {
         let tokens = got.chunks(self.rows).zip(self.expected.chunks(PERIOD)).enumerate();
         for (token, (row, expected)) in tokens {
             let expected: Vec<u32> = expected.iter().map(|bits| scaled(token, *bits)).collect();
@@ -175,14 +214,14 @@ impl Problem {
             for (r, bits) in row.iter().enumerate() {
                 let right = expected[r % PERIOD];
                 let apart = (f32::from_bits(*bits) - f32::from_bits(right)).abs();
-                if *bits != right && !(close && apart <= CLOSE * largest) {
-                    return Err(Error::Input {
-                        what: "a kernel that is to be timed",
-                        expected: format!(
-                            "{right:#010x} from {who} at token {token}, row {r}, as from scalar"
-                        ),
-                        got: format!("{bits:#010x}; `assay kernels check` says more"),
-                    });
+                let close = kind == ResultKind::F32Close && apart <= CLOSE * largest;
+                if *bits != right && !close {
+                    let shown = |bits: u32| match kind {
+                        ResultKind::I32 => bits.cast_signed().to_string(),
+                        _ => format!("{:e} ({bits:#010x})", f32::from_bits(bits)),
+                    };
+                    let (expected, got) = (shown(right), shown(*bits));
+                    return Err(BenchError::Wrong { who: who.to_owned(), token, row: r, expected, got });
                 }
             }
         }
@@ -202,7 +241,8 @@ fn ours(problem: &Rc<Problem>, table: &Kernels) -> Result<Contestant> {
     let name = format!("{} {} {}", table.isa, runner.kernel(), problem.format.name());
     let mut out = runner.out(problem.rows);
     runner.run(&problem.w, &problem.x, &mut out);
-    problem.hold(&name, &out.bits(), false, &|_, bits| bits)?;
+    let kind = if matches!(out, Out::Sums(_)) { ResultKind::I32 } else { ResultKind::F32Exact };
+    problem.hold(&name, &out.bits(), kind, &|_, bits| bits)?;
     let of = Rc::clone(problem);
     Ok(problem.contestant(name, move || runner.run(&of.w, &of.x, black_box(&mut out))))
 }
@@ -228,31 +268,48 @@ fn as_bytes(quantiser: Quantiser, acts: &Acts) -> Vec<u8> {
         .collect()
 }
 
-/// A kernel from outside, after it was held to scalar. It gets sixteen rows of a token at a time where it takes one token,
-/// as llama.cpp itself goes through a matrix; otherwise as many tokens as it takes. `None` if it declines.
+/// Rows that a kernel from outside gets at a time where it takes one token, as llama.cpp itself goes through a matrix.
+const ROWS: usize = 16;
+
+/// Alignment of results in bytes: groups of [`ROWS`] keep it.
+const OUT_ALIGN: usize = 4 * ROWS;
+
+/// Whether a kernel takes matrices of this shape at the addresses that they have here.
+fn takes(declared: &Declared, cols: usize, row_bytes: usize) -> bool {
+    cols.is_multiple_of(declared.cols_multiple)
+        && row_bytes.is_multiple_of(declared.weights_align)
+        && OUT_ALIGN.is_multiple_of(declared.out_align)
+}
+
+/// A kernel from outside, after it was held to scalar. It gets some rows of a token at a time where it takes one token,
+/// otherwise as many tokens as it takes. `None` if it declines.
 fn theirs(problem: &Rc<Problem>, kernel: &Kernel) -> Result<Option<Contestant>> {
-    const ROWS: usize = 16;
     let (rows, cols, row_bytes) = (problem.rows, problem.cols, problem.format.row_bytes(problem.cols));
     let Some((quantiser, _)) = wanted_by(problem.format) else { return Ok(None) };
     let declared = kernel.declared();
     let runner = Runner::new(problem.format, &scalar::KERNELS, cols, &problem.x)?;
-    let Some(batch) = runner.acts.filter(|_| declared.activations == quantiser.name()) else {
-        return Ok(None);
-    };
-    let acts: Vec<u8> = batch.rows().iter().flat_map(|acts| as_bytes(quantiser, acts)).collect();
+    let taken = declared.activations == quantiser.name() && takes(declared, cols, row_bytes);
+    let Some(batch) = runner.acts.filter(|_| taken) else { return Ok(None) };
+    let encoded: Vec<Vec<u8>> = batch.rows().iter().map(|acts| as_bytes(quantiser, acts)).collect();
     let scales: Vec<f32> = batch
         .rows()
         .iter()
         .map(|acts| if quantiser == Quantiser::I8 { acts.scales()[0] } else { 1.0 })
         .collect();
-    let token_bytes = acts.len() / scales.len();
+    // In pages of their own, so that every token is aligned as the kernel asks.
+    let (token_bytes, stride) =
+        (encoded[0].len(), encoded[0].len().next_multiple_of(declared.activations_align));
+    let mut acts = memory(scales.len() * stride)?;
+    for (to, from) in acts.chunks_exact_mut(stride).zip(&encoded) {
+        to[..token_bytes].copy_from_slice(from);
+    }
     let at_once = declared.max_tokens.min(scales.len());
     let (of, kernel, name) = (Rc::clone(problem), kernel.clone(), declared.name.clone());
-    let (close, sums) = (declared.result == ResultKind::F32Close, declared.result == ResultKind::I32);
+    let kind = declared.result;
     let (of_scales, tokens) = (scales.clone(), scales.len());
     let run = move |out: &mut [u32]| {
         for (group, w) in of.w[..rows * row_bytes].chunks(ROWS * row_bytes).enumerate() {
-            let tokens = acts.chunks(at_once * token_bytes).zip(scales.chunks(at_once));
+            let tokens = acts.chunks(at_once * stride).zip(scales.chunks(at_once));
             for ((acts, scales), out) in tokens.zip(out.chunks_mut(at_once * rows)) {
                 let mut call = Call {
                     weights: w,
@@ -263,7 +320,7 @@ fn theirs(problem: &Rc<Problem>, kernel: &Kernel) -> Result<Option<Contestant>> 
                     tensor_scale: 1.0,
                     activations: acts,
                     activations_row_bytes: token_bytes,
-                    activations_stride: token_bytes,
+                    activations_stride: stride,
                     activation_scales: scales,
                     out: &mut out[ROWS * group..],
                     out_stride: rows,
@@ -275,24 +332,31 @@ fn theirs(problem: &Rc<Problem>, kernel: &Kernel) -> Result<Option<Contestant>> 
         }
         true
     };
-    let mut out = vec![0; rows * tokens];
-    if !run(&mut out) {
+    let mut out = vec![0; rows * tokens + OUT_ALIGN / 4];
+    let start = out.as_ptr().align_offset(OUT_ALIGN);
+    let end = start + rows * tokens;
+    if !run(&mut out[start..end]) {
         return Ok(None);
     }
     // Where ours gives exact sums and theirs scales them, ours are scaled as the contract says.
     let of_rows = matches!(scalar::KERNELS.multiply(problem.format).entries, Entries::Rows(..));
-    problem.hold(&name, &out, close, &|token, bits| {
-        if of_rows && !sums { (bits.cast_signed() as f32 / of_scales[token]).to_bits() } else { bits }
+    problem.hold(&name, &out[start..end], kind, &|token, bits| {
+        if of_rows && kind != ResultKind::I32 {
+            (bits.cast_signed() as f32 / of_scales[token]).to_bits()
+        } else {
+            bits
+        }
     })?;
     Ok(Some(problem.contestant(name, move || {
-        run(black_box(&mut out));
+        run(black_box(&mut out[start..end]));
     })))
 }
 
 /// Times every format on every instruction set in one setting, beside the bare loops and a peer.
 ///
 /// # Errors
-/// - a kernel whose answer is not scalar's; memory that the system does not give; columns that do not fit a format.
+/// - [`BenchError::Wrong`]: a kernel whose answer is not scalar's;
+/// - an instruction set that is not here; columns that do not fit a format; memory that the system does not give.
 pub fn contest(
     setting: &Setting,
     formats: &[Format],
@@ -339,6 +403,9 @@ pub fn contest(
         for kernel in peer.map_or(&[][..], Loaded::kernels) {
             if kernel.declared().weights == format.name() {
                 let theirs = theirs(&problem, kernel)?;
+                if theirs.is_none() {
+                    progress(&format!("{} is not timed: it does not take these", kernel.declared().name));
+                }
                 // The first format that the peer has too is what others are held against.
                 if theirs.is_some() && (references.peer.is_none() || format == Format::Tq2_0) {
                     references.peer = Some(contestants.len());

@@ -108,7 +108,8 @@ fn attacked(statements: &[(Isa, Statement)]) -> Row {
 fn report(context: &mut Context<'_>, out: &Path, written: &Written) -> anyhow::Result<Vec<PathBuf>> {
     use crate::reports;
     context.say("report");
-    let best = context.best().isa;
+    // The fastest table: what receipts of the candidate side come from.
+    let best = context.tables.last().map_or(Isa::Scalar, |table| table.isa);
     let side = |wanted: Isa| {
         let files = written.iter().filter(|(isa, _)| *isa == wanted).map(|(_, path)| path.clone());
         reports::load_files(files.collect())

@@ -95,11 +95,6 @@ impl Context<'_> {
     fn say(&mut self, what: &str) {
         (self.progress)(what);
     }
-
-    /// The fastest table: what receipts of the candidate side come from.
-    fn best(&self) -> &'static Kernels {
-        self.tables.last().copied().unwrap_or(&kernels::scalar::KERNELS)
-    }
 }
 
 /// Runs everything. Receipts and the report go under `out`; `progress` is told what is being done.

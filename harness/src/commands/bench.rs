@@ -3,11 +3,11 @@
 use crate::args;
 use crate::exit::Exit;
 use crate::output;
-use anyhow::bail;
+use anyhow::{bail, ensure};
 use assay_engine::kernels::plugin::Loaded;
 use assay_engine::kernels::{self, Isa};
 use assay_engine::quant::Format;
-use assay_harness::bench::{Line, Setting, Spread, contest};
+use assay_harness::bench::{BenchError, Line, Setting, Spread, contest};
 use assay_harness::plugins::peers::{self, Found, Source};
 use serde::Serialize;
 use std::time::Duration;
@@ -26,18 +26,39 @@ struct Result {
 }
 
 pub(super) fn run(args: &args::BenchKernels) -> anyhow::Result<Exit> {
-    let formats = formats(&args.format)?;
+    let formats = formats(&args.format, args.cols as usize)?;
     let isas = if args.isa.is_empty() {
         kernels::available().into_iter().map(|table| table.isa).filter(|isa| *isa != Isa::Scalar).collect()
     } else {
         args.isa.clone()
     };
-    let other = other(args)?;
+    for isa in &isas {
+        kernels::get(*isa)?;
+    }
+    let settings: Vec<Setting> =
+        args.setting.iter().map(|name| setting(args, name)).collect::<anyhow::Result<_>>()?;
+    let other = match other(args)? {
+        Some(Other::Here(loaded)) => Some(loaded),
+        Some(Other::Absent(why)) => {
+            output::note(&format!("skipped: {why}"));
+            return Ok(Exit::Inconclusive);
+        }
+        None => None,
+    };
+    if let Some(loaded) = &other {
+        multiplies_one_of(loaded, &formats)?;
+    }
     let mut results = Vec::new();
-    for name in &args.setting {
-        let setting = setting(args, name)?;
-        let mut progress = |what: &str| output::note(&format!("{name}: {what}"));
-        let lines = contest(&setting, &formats, &isas, other.as_ref(), &mut progress)?;
+    for setting in settings {
+        let mut progress = |what: &str| output::note(&format!("{}: {what}", setting.name));
+        let lines = match contest(&setting, &formats, &isas, other.as_ref(), &mut progress) {
+            Ok(lines) => lines,
+            Err(wrong @ BenchError::Wrong { .. }) => {
+                output::note(&format!("{wrong}; `assay kernels check` says more"));
+                return Ok(Exit::Mismatch);
+            }
+            Err(error) => return Err(error.into()),
+        };
         let Setting { name, cols, tokens, bytes, rounds, .. } = setting;
         let result = Result { setting: name, cols, tokens, bytes, rounds, lines };
         if !args.json {
@@ -48,25 +69,57 @@ pub(super) fn run(args: &args::BenchKernels) -> anyhow::Result<Exit> {
     if args.json {
         output::json(&results)?;
     }
+    let of_other =
+        |line: &Line| other.iter().flat_map(Loaded::kernels).any(|k| k.declared().name == line.name);
+    if other.is_some() && !results.iter().flat_map(|result| &result.lines).any(of_other) {
+        output::note("no kernel from outside was timed: each declines these shapes");
+        return Ok(Exit::Inconclusive);
+    }
     Ok(Exit::Held)
 }
 
-fn formats(names: &[String]) -> anyhow::Result<Vec<Format>> {
-    if names == ["all"] {
-        return Ok(Format::ALL.to_vec());
-    }
+/// The formats of these names, which all hold rows of `cols`; all that do for `all`.
+fn formats(names: &[String], cols: usize) -> anyhow::Result<Vec<Format>> {
     let known = || Format::ALL.map(Format::name).join(", ");
+    let holds = |format: &Format| cols.is_multiple_of(format.info().cols_multiple);
+    if names == ["all"] {
+        return Ok(Format::ALL.into_iter().filter(holds).collect());
+    }
     let parse = |name: &String| {
-        Format::parse(name).ok_or_else(|| anyhow::anyhow!("no weight format '{name}'; there are {}", known()))
+        let Some(format) = Format::parse(name) else {
+            bail!("no weight format '{name}'; there are {}, or all", known());
+        };
+        let multiple = format.info().cols_multiple;
+        ensure!(
+            holds(&format),
+            "--cols: expected a multiple of {multiple} for {}, got {cols}",
+            format.name()
+        );
+        Ok(format)
     };
     names.iter().map(parse).collect()
+}
+
+/// Says so where a library has nothing that could be timed.
+fn multiplies_one_of(loaded: &Loaded, formats: &[Format]) -> anyhow::Result<()> {
+    let theirs: Vec<&str> =
+        loaded.kernels().iter().map(|kernel| kernel.declared().weights.as_str()).collect();
+    let ours: Vec<&str> = formats.iter().map(|format| format.name()).collect();
+    ensure!(
+        theirs.iter().any(|name| ours.contains(name)),
+        "{} multiplies {}, and --format names {}: nothing to compare",
+        loaded.name,
+        theirs.join(", "),
+        ours.join(", ")
+    );
+    Ok(())
 }
 
 fn setting(args: &args::BenchKernels, name: &str) -> anyhow::Result<Setting> {
     let turn = Duration::from_millis(u64::from(args.turn));
     let cached = Setting {
         name: "cache",
-        cols: args.cols,
+        cols: args.cols as usize,
         bytes: CACHED,
         tokens: 1,
         readers: false,
@@ -86,23 +139,26 @@ fn setting(args: &args::BenchKernels, name: &str) -> anyhow::Result<Setting> {
     }
 }
 
-/// The plug-in or peer that is to be timed too; a peer that is not here is named, and left out.
-fn other(args: &args::BenchKernels) -> anyhow::Result<Option<Loaded>> {
+/// What `--plugin` or `--peer` asks for.
+enum Other {
+    Here(Loaded),
+    /// A peer that is not here, and what to do about it.
+    Absent(String),
+}
+
+fn other(args: &args::BenchKernels) -> anyhow::Result<Option<Other>> {
     let source = match (&args.plugin, &args.peer) {
         (Some(path), _) => Source::Plugin(path.clone()),
         (None, Some(peer)) => match peers::find(peer, &peers::folder())? {
             Found::Here(source) => source,
-            Found::Absent(why) => {
-                output::note(&format!("SKIPPED {peer}: {why}"));
-                return Ok(None);
-            }
+            Found::Absent(why) => return Ok(Some(Other::Absent(why))),
         },
         (None, None) => return Ok(None),
     };
     #[expect(unsafe_code, reason = "the user asked to run this library in this process")]
     // SAFETY: not ours to give: the user names the library, and the help says that it runs in this process.
     let (loaded, _) = unsafe { source.load() }?;
-    Ok(Some(loaded))
+    Ok(Some(Other::Here(loaded)))
 }
 
 fn plain(result: &Result) -> String {
@@ -121,12 +177,23 @@ fn plain(result: &Result) -> String {
             spread(line.of_peer, 2),
         ]
     };
-    let rows: Vec<Vec<String>> = result.lines.iter().map(row).collect();
-    let head = ["median (min-max)", "GMAC/s", "GB/s", "of int8 peak", "of reading", "x peer"];
+    let mut rows: Vec<Vec<String>> = result.lines.iter().map(row).collect();
+    let mut head = vec!["median (min-max)", "GMAC/s", "GB/s", "of int8 peak", "of reading", "x peer"];
+    // Columns that say nothing in this setting.
+    for column in (1..head.len()).rev() {
+        if rows.iter().all(|row| row[column].is_empty()) {
+            head.remove(column);
+            rows.iter_mut().for_each(|row| drop(row.remove(column)));
+        }
+    }
+    let numbers: Vec<usize> = (1..head.len()).collect();
     let Result { setting, cols, tokens, bytes, rounds, .. } = result;
-    let bytes = output::bytes(*bytes);
+    let count = |n: usize, one: &str| if n == 1 { format!("1 {one}") } else { format!("{n} {one}s") };
     format!(
-        "{setting}: {cols} columns, {bytes} of weights, {tokens} tokens, {rounds} rounds, one thread\n{}\n",
-        output::table(&head, &rows, &[1, 2, 3, 4, 5])
+        "{setting}: {cols} columns, about {} of weights, {}, {}, one thread\n{}\n",
+        output::bytes(*bytes),
+        count(*tokens, "token"),
+        count(*rounds, "round"),
+        output::table(&head, &rows, &numbers)
     )
 }

@@ -41,8 +41,6 @@ pub(super) struct Weights {
     /// Activation formats that go with it.
     pub(super) activations: &'static [&'static str],
     pub(super) encode: fn(&Block<'_>) -> Vec<u8>,
-    /// For four codes in a byte: the element of a field of a byte of the block, so that layouts can be told apart.
-    pub(super) element: Option<fn(byte: usize, field: usize) -> usize>,
 }
 
 const TERNARY: &[i8] = &[-1, 0, 1];
@@ -66,20 +64,20 @@ const fn range<const N: usize>(low: i8) -> [i8; N] {
 /// One row per weight format.
 #[rustfmt::skip]
 static WEIGHTS: [Weights; 14] = [
-    Weights { name: "I2_S", block: 128, block_bytes: 32, padding: None, codebook: TERNARY, scales: Scales::Tensor, activations: &["i8"], encode: i2s, element: Some(i2s_element) },
-    Weights { name: "QK256", block: 256, block_bytes: 64, padding: Some(0), codebook: TERNARY, scales: Scales::Tensor, activations: &["i8"], encode: i2s, element: Some(i2s_element) },
-    Weights { name: "T5", block: 320, block_bytes: 64, padding: Some(0), codebook: TERNARY, scales: Scales::Tensor, activations: &["i8"], encode: t5, element: None },
-    Weights { name: "linear-pm2", block: 256, block_bytes: 64, padding: Some(-2), codebook: &[-2, -1, 1, 2], scales: Scales::Tensor, activations: &["i8"], encode: linear_pm2, element: Some(sequential) },
-    Weights { name: "BitNet32-F16", block: 32, block_bytes: 10, padding: None, codebook: &[-2, -1, 0, 1], scales: Scales::Block, activations: &["i8"], encode: bitnet32, element: Some(sequential) },
-    Weights { name: "TQ1_0", block: 256, block_bytes: 54, padding: None, codebook: TERNARY, scales: Scales::Block, activations: &["q8_K"], encode: tq1_0, element: None },
-    Weights { name: "TQ2_0", block: 256, block_bytes: 66, padding: None, codebook: TERNARY, scales: Scales::Block, activations: &["q8_K"], encode: tq2_0, element: Some(tq2_0_element) },
-    Weights { name: "Q2_0", block: 64, block_bytes: 18, padding: None, codebook: &[-1, 0, 1, 2], scales: Scales::Block, activations: &["q8_0"], encode: q2_0, element: Some(sequential) },
-    Weights { name: "Q8_0", block: 32, block_bytes: 34, padding: None, codebook: &INT8, scales: Scales::Block, activations: &["q8_0"], encode: q8_0, element: None },
-    Weights { name: "Q4_0", block: 32, block_bytes: 18, padding: None, codebook: &INT4, scales: Scales::Block, activations: &["q8_0"], encode: q4_0, element: None },
-    Weights { name: "Q4_1", block: 32, block_bytes: 20, padding: None, codebook: &NIBBLE, scales: Scales::BlockAndMinimum, activations: &["q8_1"], encode: q4_1, element: None },
-    Weights { name: "Q6_K", block: 256, block_bytes: 210, padding: None, codebook: &INT6, scales: Scales::BlockAndSub, activations: &["q8_K"], encode: q6_k, element: None },
-    Weights { name: "F16", block: 1, block_bytes: 2, padding: None, codebook: &INT8, scales: Scales::Dense, activations: &["f32"], encode: dense_f16, element: None },
-    Weights { name: "F32", block: 1, block_bytes: 4, padding: None, codebook: &INT8, scales: Scales::Dense, activations: &["f32"], encode: dense_f32, element: None },
+    Weights { name: "I2_S", block: 128, block_bytes: 32, padding: None, codebook: TERNARY, scales: Scales::Tensor, activations: &["i8"], encode: i2s },
+    Weights { name: "QK256", block: 256, block_bytes: 64, padding: Some(0), codebook: TERNARY, scales: Scales::Tensor, activations: &["i8"], encode: i2s },
+    Weights { name: "T5", block: 320, block_bytes: 64, padding: Some(0), codebook: TERNARY, scales: Scales::Tensor, activations: &["i8"], encode: t5 },
+    Weights { name: "linear-pm2", block: 256, block_bytes: 64, padding: Some(-2), codebook: &[-2, -1, 1, 2], scales: Scales::Tensor, activations: &["i8"], encode: linear_pm2 },
+    Weights { name: "BitNet32-F16", block: 32, block_bytes: 10, padding: None, codebook: &[-2, -1, 0, 1], scales: Scales::Block, activations: &["i8"], encode: bitnet32 },
+    Weights { name: "TQ1_0", block: 256, block_bytes: 54, padding: None, codebook: TERNARY, scales: Scales::Block, activations: &["q8_K"], encode: tq1_0 },
+    Weights { name: "TQ2_0", block: 256, block_bytes: 66, padding: None, codebook: TERNARY, scales: Scales::Block, activations: &["q8_K"], encode: tq2_0 },
+    Weights { name: "Q2_0", block: 64, block_bytes: 18, padding: None, codebook: &[-1, 0, 1, 2], scales: Scales::Block, activations: &["q8_0"], encode: q2_0 },
+    Weights { name: "Q8_0", block: 32, block_bytes: 34, padding: None, codebook: &INT8, scales: Scales::Block, activations: &["q8_0"], encode: q8_0 },
+    Weights { name: "Q4_0", block: 32, block_bytes: 18, padding: None, codebook: &INT4, scales: Scales::Block, activations: &["q8_0"], encode: q4_0 },
+    Weights { name: "Q4_1", block: 32, block_bytes: 20, padding: None, codebook: &NIBBLE, scales: Scales::BlockAndMinimum, activations: &["q8_1"], encode: q4_1 },
+    Weights { name: "Q6_K", block: 256, block_bytes: 210, padding: None, codebook: &INT6, scales: Scales::BlockAndSub, activations: &["q8_K"], encode: q6_k },
+    Weights { name: "F16", block: 1, block_bytes: 2, padding: None, codebook: &INT8, scales: Scales::Dense, activations: &["f32"], encode: dense_f16 },
+    Weights { name: "F32", block: 1, block_bytes: 4, padding: None, codebook: &INT8, scales: Scales::Dense, activations: &["f32"], encode: dense_f32 },
 ];
 
 impl Weights {
@@ -114,15 +112,15 @@ fn two_bit(values: &[i8], lowest: i8, element: fn(usize, usize) -> usize) -> Vec
     (0..values.len() / 4).map(|byte| (0..4).fold(0, |bits, field| bits | code(byte, field))).collect()
 }
 
-pub(super) fn i2s_element(byte: usize, field: usize) -> usize {
+fn i2s_element(byte: usize, field: usize) -> usize {
     128 * (byte / 32) + 32 * (3 - field) + byte % 32
 }
 
-pub(super) fn tq2_0_element(byte: usize, field: usize) -> usize {
+fn tq2_0_element(byte: usize, field: usize) -> usize {
     128 * (byte / 32) + 32 * field + byte % 32
 }
 
-pub(super) fn sequential(byte: usize, field: usize) -> usize {
+fn sequential(byte: usize, field: usize) -> usize {
     4 * byte + field
 }
 

@@ -1,8 +1,15 @@
 //! From a wrong number to the kind of mistake: what a kernel with a known defect would have given is computed and compared.
+//! Misreadings of weights and activations are those that the engine's own check knows
+//! ([`assay_engine::kernels::check::diagnose`]); here is what only kernels from outside do.
 
-use super::formats::{i2s_element, sequential, tq2_0_element};
+use super::formats::{Scales, q8_1_sum};
 use super::problem::{Expected, Problem};
+use assay_engine::kernels::Acts;
+use assay_engine::kernels::acts::wanted_by;
+use assay_engine::kernels::check::diagnose::{Case, Inputs, suspects};
 use assay_engine::kernels::plugin::ResultKind;
+use assay_engine::kind::Kind;
+use assay_engine::quant::Format;
 
 /// Bits that outputs hold before a call: a NaN that no arithmetic gives, and no sum.
 pub(super) const POISON: u32 = 0x7fe5_a5a5;
@@ -13,32 +20,18 @@ pub(super) struct Named {
     /// One word for it; those of `docs/field-bugs.md` where they are there.
     pub(super) kind: &'static str,
     /// What it means.
-    pub(super) means: &'static str,
+    pub(super) means: String,
 }
 
-fn named(kind: &'static str, means: &'static str) -> Named {
-    Named { kind, means }
+fn named(kind: &'static str, means: &str) -> Named {
+    Named { kind, means: means.to_owned() }
 }
 
-/// A layout of four codes in a byte that a kernel may have taken for the right one.
-type Layout = fn(usize, usize) -> usize;
-
-fn group_64(byte: usize, field: usize) -> usize {
-    64 * (byte / 16) + 16 * (3 - field) + byte % 16
+/// A misreading, and what else would give the same numbers.
+fn read_as(found: &[Kind]) -> Option<Named> {
+    let means: Vec<&str> = found.iter().map(|kind| kind.says()).collect();
+    Some(Named { kind: found.first()?.id(), means: means.join("; or ") })
 }
-
-fn sequential_reversed(byte: usize, field: usize) -> usize {
-    4 * byte + 3 - field
-}
-
-#[rustfmt::skip]
-const LAYOUTS: [(Layout, &str, &str); 5] = [
-    (group_64, "wrong-group-64-for-128", "weights are unpacked as groups of 64 in 16 bytes, the format has 128 in 32"),
-    (i2s_element, "fields-in-reverse", "the four fields of a byte are taken in the reverse order (a wrong shift)"),
-    (tq2_0_element, "fields-in-reverse", "the four fields of a byte are taken in the reverse order (a wrong shift)"),
-    (sequential, "sequential-decode-of-interleaved", "four consecutive weights are read from each byte, the format interleaves them"),
-    (sequential_reversed, "sequential-decode-of-interleaved", "four consecutive weights are read from each byte, highest bits first"),
-];
 
 /// The mistake behind `got`, which differs from `expected` somewhere.
 pub(super) fn name(problem: &Problem, kind: ResultKind, expected: &[Expected], got: &[u32]) -> Named {
@@ -60,44 +53,6 @@ pub(super) fn name(problem: &Problem, kind: ResultKind, expected: &[Expected], g
             named("not-finite", "the result is NaN or infinite")
         };
     }
-    let all = |alternative: &dyn Fn(usize, usize) -> Option<Expected>| {
-        pairs().all(|(i, (_, got))| {
-            alternative(i / rows, i % rows).is_some_and(|alternative| is(problem, kind, &alternative, *got))
-        })
-    };
-    let with_sum = |change: &dyn Fn(usize, usize) -> i64| {
-        pairs().all(|(i, (e, got))| {
-            problem.finish(kind, i / rows, e.sum + change(i / rows, i % rows)) == Some(*got)
-        })
-    };
-    let sum_q = |t: usize| -> i64 {
-        problem.q[t * problem.recipe.cols..][..problem.recipe.cols].iter().map(|q| i64::from(*q)).sum()
-    };
-    if with_sum(&|t, _| -sum_q(t)) {
-        return named("activation-sum-twice", "the sum of the activations is subtracted once too often");
-    }
-    if with_sum(&|t, _| sum_q(t)) {
-        return named(
-            "activation-sum-missing",
-            "the sum of the activations is not subtracted from sums of codes",
-        );
-    }
-    if let Some(element) = problem.weights.element {
-        for (layout, kind_name, means) in LAYOUTS {
-            let Some(values) = read_as(problem, element, layout) else { continue };
-            if all(&|t, r| Some(problem.output(t, r, &values))) {
-                return named(kind_name, means);
-            }
-        }
-        let mapped: Vec<i8> = problem
-            .values
-            .iter()
-            .map(|v| [-2, -1, 1, 2][(*v - problem.weights.low()) as usize & 3])
-            .collect();
-        if all(&|t, r| Some(problem.output(t, r, &mapped))) {
-            return named("code-map-without-zero", "codes are read as -2, -1, +1, +2");
-        }
-    }
     if kind != ResultKind::I32 {
         let scaled = |factor: &dyn Fn(usize) -> f64| {
             pairs().all(|(i, (e, got))| {
@@ -112,7 +67,7 @@ pub(super) fn name(problem: &Problem, kind: ResultKind, expected: &[Expected], g
         }
         if scaled(&|t| s(t)) && problem.s.iter().any(|s| *s != 1.0) {
             return named(
-                "missing-activation-scale",
+                Kind::ActivationScaleIgnored.id(),
                 "the result is not divided by the scale of the activations",
             );
         }
@@ -129,11 +84,10 @@ pub(super) fn name(problem: &Problem, kind: ResultKind, expected: &[Expected], g
             );
         }
     }
-    for tail in [16, 32, 64, 128, 256, 512] {
-        let whole = problem.recipe.cols / tail * tail;
-        if whole < problem.recipe.cols && all(&|t, r| Some(problem.output(t, r, &cut(problem, whole)))) {
-            return named("tail-skipped", "columns past the last whole block of the kernel are left out");
-        }
+    // Whether 16 bits overflowed is told apart below, where it can be said how.
+    let misread = misread(problem, kind, got);
+    if let Some(named) = read_as(&misread).filter(|_| misread[0] != Kind::I16AccumulatorOverflow) {
+        return named;
     }
     if rows > 1
         && pairs()
@@ -154,7 +108,7 @@ pub(super) fn name(problem: &Problem, kind: ResultKind, expected: &[Expected], g
     } {
         return named("row-and-column-roles-swapped", "rows and tokens change places");
     }
-    overflow(problem, kind, expected, got).unwrap_or_else(|| {
+    overflow(problem, kind, expected, got).or_else(|| read_as(&misread)).unwrap_or_else(|| {
         if kind == ResultKind::F32Close && pairs().all(|(_, (e, got))| is_near(e, *got)) {
             named("rounding", "within the bound, but not exact where every order of operations is")
         } else {
@@ -181,37 +135,40 @@ fn is_near(expected: &Expected, got: u32) -> bool {
     (f64::from(f32::from_bits(got)) - expected.real).abs() <= 1e-5 * expected.magnitude
 }
 
-/// The values as a kernel sees them that takes the bytes of `element` for those of `layout`.
-fn read_as(problem: &Problem, element: Layout, layout: Layout) -> Option<Vec<i8>> {
-    let (cols, block) = (problem.recipe.cols, problem.weights.block);
-    if element as usize == layout as usize {
-        return None;
+/// The misreadings of weights or activations that give exactly `got`, the likelier first.
+fn misread(problem: &Problem, kind: ResultKind, got: &[u32]) -> Vec<Kind> {
+    let Some(format) = Format::parse(problem.weights.name) else { return Vec::new() };
+    let (rows, cols) = (problem.recipe.rows, problem.recipe.cols);
+    let row_bytes = problem.weights.row_bytes(cols);
+    let w = problem.weight_bytes(row_bytes, 0);
+    if problem.weights.scales == Scales::Dense {
+        let x: Vec<f32> =
+            problem.q.iter().zip(&problem.activation_d).map(|(q, d)| f32::from(*q) * d).collect();
+        return suspects(&Case { format, w: &w, row_bytes, x: Inputs::Floats(cols, &x) }, got);
     }
-    let mut read = problem.values.clone();
-    for row in 0..problem.recipe.rows {
-        for start in (0..cols).step_by(block) {
-            for byte in 0..block / 4 {
-                for field in 0..4 {
-                    let (to, from) = (start + layout(byte, field), start + element(byte, field));
-                    if layout(byte, field) >= block {
-                        return None;
-                    }
-                    if to < cols {
-                        let padding = problem.weights.padding.unwrap_or(0);
-                        read[row * cols + to] =
-                            if from < cols { problem.values[row * cols + from] } else { padding };
-                    }
-                }
-            }
+    let sums: Option<Vec<u32>> = match problem.weights.scales {
+        Scales::Tensor => {
+            got.iter().enumerate().map(|(i, got)| problem.unfinish(kind, i / rows, *got)).collect()
         }
-    }
-    (read != problem.values).then_some(read)
-}
-
-/// The values with zeros from column `from` on.
-fn cut(problem: &Problem, from: usize) -> Vec<i8> {
-    let cols = problem.recipe.cols.max(1);
-    problem.values.iter().enumerate().map(|(i, v)| if i % cols < from { *v } else { 0 }).collect()
+        _ => Some(got.to_vec()),
+    };
+    let (Some(got), Some((_, order))) = (sums, wanted_by(format)) else { return Vec::new() };
+    let per_token = cols.div_ceil(problem.activations.block);
+    let acts = |t: usize| {
+        let q = problem.q[t * cols..][..cols].to_vec();
+        if problem.activations.block == 1 {
+            return Acts::row(order, q, problem.s[t]);
+        }
+        let d = problem.activation_d[t * per_token..][..per_token].to_vec();
+        let blocks = q.chunks(problem.activations.block).zip(&d);
+        let mins = match problem.weights.scales {
+            Scales::BlockAndMinimum => blocks.map(|(q, d)| q8_1_sum(q, *d)).collect(),
+            _ => Vec::new(),
+        };
+        Acts::new(order, q, d, mins)
+    };
+    let x: Vec<Acts> = (0..problem.recipe.tokens).map(acts).collect();
+    suspects(&Case { format, w: &w, row_bytes, x: Inputs::Quantised(&x) }, &got)
 }
 
 /// A difference that a narrow accumulator makes: a multiple of 2^16 when it wraps; a sum that is too small where all terms

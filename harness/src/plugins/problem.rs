@@ -76,7 +76,7 @@ pub(super) struct Problem {
     sub: Vec<[i8; 16]>,
     pub(super) tensor_scale: f32,
     /// Of each block of each token.
-    activation_d: Vec<f32>,
+    pub(super) activation_d: Vec<f32>,
     /// The `s` of each token.
     pub(super) s: Vec<f32>,
     /// The bound that the kernel states for close results.
@@ -309,15 +309,16 @@ impl Problem {
         }
     }
 
-    /// What a kernel that sums `sum` exactly would give, as bits of its kind; `None` where block scales differ.
-    pub(super) fn finish(&self, kind: ResultKind, t: usize, sum: i64) -> Option<u32> {
+    /// The sum behind a result of weights with one scale for the tensor, as bits of an i32; `None` if no integer gives it.
+    pub(super) fn unfinish(&self, kind: ResultKind, t: usize, bits: u32) -> Option<u32> {
         if kind == ResultKind::I32 {
-            return Some((sum as i32).cast_unsigned());
+            return Some(bits);
         }
-        match self.weights.scales {
-            Scales::Tensor => Some(((sum as f32 / self.s[t]) * self.tensor_scale).to_bits()),
-            _ => None,
-        }
+        let value = f64::from(f32::from_bits(bits));
+        let sum = (value * f64::from(self.s[t]) / f64::from(self.tensor_scale)).round();
+        let again = f64::from((sum as f32 / self.s[t]) * self.tensor_scale);
+        let is_it = sum.abs() <= 16_777_216.0 && (again - value).abs() <= 1e-6 * value.abs();
+        is_it.then_some((sum as i32).cast_unsigned())
     }
 }
 
