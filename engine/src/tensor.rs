@@ -42,7 +42,8 @@ const TYPES: [(Format, GgmlType); 11] = [
 ];
 
 /// The formats that travel as I8 bytes, named by [`LAYOUT_KEY`].
-const LAYOUTS: [Format; 5] = [Format::Qk256, Format::T5, Format::BitNet32, Format::I2S64, Format::LinearPm2];
+const LAYOUTS: [Format; 6] =
+    [Format::Qk256, Format::I2R4, Format::T5, Format::BitNet32, Format::I2S64, Format::LinearPm2];
 
 /// The GGUF type of a format; `None` for one that travels as I8 bytes.
 pub fn type_of(format: Format) -> Option<GgmlType> {

@@ -166,7 +166,7 @@ pub(crate) struct Convert {
     pub(crate) input: PathBuf,
     /// Where the new file goes.
     pub(crate) output: PathBuf,
-    /// Format of the ternary tensors: i2_s, i2_s-64/16, linear-pm2, qk256, t5, bitnet32-f16, tq1_0, tq2_0, q2_0, f16, bf16, f32
+    /// Format of the ternary tensors: i2_s, i2_s-64/16, linear-pm2, qk256, i2_r4, t5, bitnet32-f16, tq1_0, tq2_0, q2_0, f16, bf16, f32
     #[arg(long = "type", value_name = "FORMAT", value_parser = |name: &str| format_of(name, &TARGETS))]
     pub(crate) target: Format,
     /// Format of the embedding and the head, if they are to change: q8_0, q4_0, q4_1, q6_k, f16, bf16, f32

@@ -10,6 +10,7 @@
 //! Linear256  64 bytes, 256 codes             64 f + p                      4 p + f
 //! Tq2_0      64 bytes, 256 codes             64 f + p                      128 (p / 32) + 32 f + p % 32
 //! Linear32   8 bytes, 32 codes               8 f + p                       4 p + f
+//! R4         128 bytes, 128 columns          c                             c
 //! T5         64 bytes, 320 trits             64 k + p                      64 k + p
 //! Tq1_0      52 bytes, 256 trits, 4 unused   52 k + p                      p < 32: 32 k + p;  p < 48: 160 + 16 k + p − 32;
 //!                                                                          else, k < 4: 240 + 4 k + p − 48
@@ -20,7 +21,7 @@
 //!
 //! One kernel then serves every 2-bit layout without scales inside, on bytes as the file holds them.
 
-use crate::quant::Format;
+use crate::quant::{Format, i2_r4};
 
 /// Tokens that a GEMM kernel takes together: one group of a [`Batch`].
 pub const GROUP: usize = 8;
@@ -41,6 +42,8 @@ pub enum Order {
     Tq2_0,
     /// Four neighbours in a byte, blocks of 8 bytes: BitNet32 and Q2_0.
     Linear32,
+    /// As they are, blocks of 128 columns of four rows.
+    R4,
     /// Five planes of 64 trits.
     T5,
     /// TQ1_0.
@@ -92,6 +95,7 @@ pub const fn wanted_by(format: Format) -> Option<(Quantiser, Order)> {
         Format::I2S | Format::Qk256 => Some((Quantiser::I8, Order::I2S)),
         Format::I2S64 => Some((Quantiser::I8, Order::I2S64)),
         Format::LinearPm2 => Some((Quantiser::I8, Order::Linear256)),
+        Format::I2R4 => Some((Quantiser::I8, Order::R4)),
         Format::T5 => Some((Quantiser::I8, Order::T5)),
         Format::BitNet32 => Some((Quantiser::I8, Order::Linear32)),
         Format::Tq1_0 => Some((Quantiser::Q8K, Order::Tq1_0)),
@@ -147,6 +151,7 @@ static LINEAR_32: [Run; 32] = fields(8, 1, false);
 static TQ2_0: [Run; 8] = fields(64, 32, false);
 static TQ1_0: [Run; 14] = trits_of_tq1_0();
 static NATURAL_32: [Run; 1] = [Run { slot: 0, element: 0, len: 32 }];
+static NATURAL_128: [Run; 1] = [Run { slot: 0, element: 0, len: 128 }];
 static NATURAL_256: [Run; 1] = [Run { slot: 0, element: 0, len: 256 }];
 static NATURAL_320: [Run; 1] = [Run { slot: 0, element: 0, len: 320 }];
 
@@ -155,6 +160,7 @@ impl Order {
     pub const fn elements(self) -> usize {
         match self {
             Order::Linear32 | Order::Natural32 => 32,
+            Order::R4 => 128,
             Order::T5 => 320,
             _ => 256,
         }
@@ -171,7 +177,7 @@ impl Order {
     /// Elements whose sum a kernel takes for itself; `None` for a whole row.
     pub const fn summed(self) -> Option<usize> {
         match self {
-            Order::I2S | Order::I2S64 | Order::Linear256 | Order::T5 => None,
+            Order::I2S | Order::I2S64 | Order::Linear256 | Order::R4 | Order::T5 => None,
             Order::Tq1_0 | Order::Tq2_0 => Some(256),
             Order::Linear32 | Order::Natural32 => Some(32),
             Order::Natural256 => Some(16),
@@ -185,6 +191,7 @@ impl Order {
             Order::Linear256 => &LINEAR_256,
             Order::Tq2_0 => &TQ2_0,
             Order::Linear32 => &LINEAR_32,
+            Order::R4 => &NATURAL_128,
             Order::T5 => &NATURAL_320,
             Order::Tq1_0 => &TQ1_0,
             Order::Natural32 => &NATURAL_32,
@@ -297,6 +304,13 @@ impl Acts {
         assert!(row_bytes.is_multiple_of(32), "rows of {row_bytes} bytes are not whole blocks of 32");
         let units = self.slots().len() / self.order.slots();
         assert_eq!(units, row_bytes.div_ceil(unit_bytes), "activations do not fit rows of {row_bytes} bytes");
+    }
+
+    /// [`Acts::assert_fits`] for I2_R4, whose rows come in fours.
+    #[track_caller]
+    pub(crate) fn assert_fits_r4(&self, w: &[u8], row_bytes: usize, rows: usize) {
+        self.assert_fits(&[Order::R4], i2_r4::BLOCK_BYTES, w, row_bytes, rows);
+        assert!(rows.is_multiple_of(i2_r4::ROWS), "{rows} rows are not whole groups of {}", i2_r4::ROWS);
     }
 
     /// The same for weights in blocks of `block` columns, `block_bytes` each; returns the bytes of a row.

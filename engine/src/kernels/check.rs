@@ -89,11 +89,13 @@ type Outcome = Result<(), Stop>;
 type Cases = fn(&mut Run<'_>) -> Outcome;
 
 /// One row per entry of [`Kernels`], in its order.
-const OPERATIONS: [(&str, Cases); 50] = [
+const OPERATIONS: [(&str, Cases); 52] = [
     ("gemv_i2s_i8", gemv_i2s_i8),
     ("gemm_i2s_i8", |run| weights::gemm_rows(run, Format::I2S)),
     ("gemv_pm2_i8", |run| weights::gemv_rows(run, Format::LinearPm2)),
     ("gemm_pm2_i8", |run| weights::gemm_rows(run, Format::LinearPm2)),
+    ("gemv_r4_i8", |run| weights::gemv_rows(run, Format::I2R4)),
+    ("gemm_r4_i8", |run| weights::gemm_rows(run, Format::I2R4)),
     ("gemv_t5_i8", |run| weights::gemv_rows(run, Format::T5)),
     ("gemm_t5_i8", |run| weights::gemm_rows(run, Format::T5)),
     ("gemv_bitnet32_i8", |run| weights::gemv_blocks(run, Format::BitNet32)),

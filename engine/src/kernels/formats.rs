@@ -41,6 +41,7 @@ impl Kernels {
         match format {
             Format::I2S | Format::I2S64 | Format::Qk256 => entries!(Rows, gemv_i2s_i8, gemm_i2s_i8),
             Format::LinearPm2 => entries!(Rows, gemv_pm2_i8, gemm_pm2_i8),
+            Format::I2R4 => entries!(Rows, gemv_r4_i8, gemm_r4_i8),
             Format::T5 => entries!(Rows, gemv_t5_i8, gemm_t5_i8),
             Format::BitNet32 => entries!(Blocks, gemv_bitnet32_i8, gemm_bitnet32_i8),
             Format::Tq1_0 => entries!(Blocks, gemv_tq1_0_q8_k, gemm_tq1_0_q8_k),

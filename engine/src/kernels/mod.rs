@@ -123,6 +123,10 @@ pub struct Kernels {
     pub gemv_pm2_i8: GemvRows,
     /// [`Kernels::gemv_pm2_i8`] for several tokens.
     pub gemm_pm2_i8: GemmRows,
+    /// `out[r] = Σ_c (code[r][c] − 1) · q[c]`, exact in i32: I2_R4, four rows to a byte; `out` is whole groups of them.
+    pub gemv_r4_i8: GemvRows,
+    /// [`Kernels::gemv_r4_i8`] for several tokens.
+    pub gemm_r4_i8: GemmRows,
     /// `out[r] = Σ_c value[r][c] · q[c]`, exact in i32: T5, five ternary values a byte.
     pub gemv_t5_i8: GemvRows,
     /// [`Kernels::gemv_t5_i8`] for several tokens.

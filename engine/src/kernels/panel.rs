@@ -13,7 +13,7 @@
 //! that a panel and a group stay in the first-level cache.
 
 use super::acts::{Batch, GROUP, Group, Order};
-use crate::quant::{bitnet32, q2_0, q4_0, q4_1, q6_k, q8_0, qk256, t5, tq1_0, tq2_0};
+use crate::quant::{bitnet32, i2_r4, q2_0, q4_0, q4_1, q6_k, q8_0, qk256, t5, tq1_0, tq2_0};
 use half::f16;
 use std::array::from_fn;
 use std::ops::Range;
@@ -50,6 +50,8 @@ pub(super) trait Unit {
     const STEPS: usize;
     /// Steps that one scale belongs to; for rows without scales, those of a unit.
     const SUMMED: usize;
+    /// Rows that share the bytes of a unit.
+    const ROWS: usize = 1;
     /// `value = code − OFFSET`.
     const OFFSET: i32;
     /// Largest code, also of damaged data.
@@ -141,6 +143,29 @@ impl Unit for I2s {
     #[inline(always)]
     fn unpack<const L: usize>(words: &[Words<L>], out: &mut [Words<L>]) {
         two_bits(words, out);
+    }
+}
+
+/// I2_R4: the words of four rows are the same, and each has a field of its own.
+pub(super) struct R4;
+impl Unit for R4 {
+    const ORDER: Order = Order::R4;
+    const BYTES: usize = i2_r4::ROWS * i2_r4::BLOCK_BYTES;
+    const CODES: Range<usize> = 0..Self::BYTES;
+    const STEPS: usize = 32;
+    const SUMMED: usize = 32;
+    const ROWS: usize = i2_r4::ROWS;
+    const OFFSET: i32 = 1;
+    const MAX: i32 = 3;
+
+    #[inline(always)]
+    fn unpack<const L: usize>(words: &[Words<L>], out: &mut [Words<L>]) {
+        let fours = words.as_flattened().as_chunks::<4>().0;
+        for (out, word) in out.as_flattened_mut().as_chunks_mut::<4>().0.iter_mut().zip(fours) {
+            for row in 0..4 {
+                out[row] = word[row] >> (6 - 2 * row) & TWO_BITS;
+            }
+        }
     }
 }
 
@@ -399,10 +424,11 @@ impl<'a> Rows<'a> {
         Rows { w, row_bytes, rows }
     }
 
-    /// Unit `u` of row `r`; beyond the last row it is the last row's again.
+    /// Unit `u` of row `r`, or of the rows that it shares it with; beyond the last row it is the last row's again.
     #[inline(always)]
     fn unit<U: Unit>(&self, r: usize, u: usize) -> &'a [u8] {
-        let row = &self.w[r.min(self.rows - 1) * self.row_bytes..][..self.row_bytes];
+        let first = r.min(self.rows - 1) / U::ROWS * U::ROWS;
+        let row = &self.w[first * self.row_bytes..][..U::ROWS * self.row_bytes];
         &row[u * U::BYTES..row.len().min((u + 1) * U::BYTES)]
     }
 }
@@ -487,8 +513,9 @@ pub(super) fn gemm_rows<U: Unit, const L: usize, const R: usize>(
 ) {
     let rows = out.len() / x.tokens();
     assert_eq!(rows * x.tokens(), out.len(), "outputs are not whole rows for {} tokens", x.tokens());
-    x.rows()[0].assert_fits(orders, U::BYTES, w, row_bytes, rows);
-    let (units, all) = (row_bytes.div_ceil(U::BYTES), Rows::new(w, row_bytes, rows));
+    x.rows()[0].assert_fits(orders, U::BYTES / U::ROWS, w, row_bytes, rows);
+    assert!(rows.is_multiple_of(U::ROWS), "{rows} rows are not whole groups of {}", U::ROWS);
+    let (units, all) = ((U::ROWS * row_bytes).div_ceil(U::BYTES), Rows::new(w, row_bytes, rows));
     let units_at_once = (PANEL_STEPS / U::STEPS).max(1);
     let mut scratch = Scratch::new::<L>(R * units_at_once * U::STEPS);
     let panels = scratch.steps::<L>();

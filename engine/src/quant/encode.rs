@@ -1,7 +1,8 @@
 //! Encoding into any format, with an error instead of a panic where it cannot hold what is given.
 
 use super::{
-    Format, Scale, Ternary, bitnet32, i2s, linear_pm2, q2_0, q4_0, q4_1, q6_k, q8_0, qk256, t5, tq1_0, tq2_0,
+    Format, Scale, Ternary, bitnet32, i2_r4, i2s, linear_pm2, q2_0, q4_0, q4_1, q6_k, q8_0, qk256, t5, tq1_0,
+    tq2_0,
 };
 use crate::error::{Error, Result};
 use half::{bf16, f16};
@@ -57,6 +58,7 @@ impl Format {
             Format::I2S64 => i2s::encode_64(values, *scale),
             Format::LinearPm2 => linear_pm2::encode(values, *cols),
             Format::Qk256 => qk256::encode(values, *cols, *scale),
+            Format::I2R4 => i2_r4::encode(values, *cols, *scale),
             Format::T5 => t5::encode(values, *cols, *scale),
             Format::BitNet32 => bitnet32::encode(values, f16_scale),
             Format::Tq1_0 => tq1_0::encode(values, f16_scale),

@@ -8,6 +8,7 @@ pub mod bitnet32;
 mod blocks;
 pub mod dense;
 mod encode;
+pub mod i2_r4;
 pub mod i2s;
 pub mod linear_pm2;
 pub mod q2_0;
@@ -44,6 +45,8 @@ pub enum Format {
     LinearPm2,
     /// 2-bit rows of 64-byte tiles, see [`qk256`].
     Qk256,
+    /// 2-bit rows, four to a byte, see [`i2_r4`].
+    I2R4,
     /// Five weights to a byte in rows of 64-byte tiles, see [`t5`].
     T5,
     /// 2-bit blocks of 32 with an f16 scale each, see [`bitnet32`].
@@ -83,6 +86,8 @@ pub struct FormatInfo {
     pub name: &'static str,
     /// `cols` must be a multiple of this many elements.
     pub cols_multiple: usize,
+    /// And the number of rows one of this many: rows that share bytes.
+    pub rows_multiple: usize,
     /// Elements in a block, or in a tile of a row.
     pub block: usize,
     /// Bytes in a block.
@@ -98,7 +103,16 @@ pub struct FormatInfo {
 impl FormatInfo {
     /// Rows that are whole blocks of floats.
     const fn dense(name: &'static str, block: usize, block_bytes: usize, scale: Scale) -> FormatInfo {
-        FormatInfo { name, cols_multiple: block, block, block_bytes, tail_bytes: 0, ternary: false, scale }
+        FormatInfo {
+            name,
+            cols_multiple: block,
+            rows_multiple: 1,
+            block,
+            block_bytes,
+            tail_bytes: 0,
+            ternary: false,
+            scale,
+        }
     }
 
     /// Ternary rows that are whole blocks, an f16 scale in each.
@@ -115,17 +129,18 @@ impl FormatInfo {
     /// Rows of any number of columns, padded to whole tiles.
     const fn tiles(name: &'static str, block: usize, block_bytes: usize, tail_bytes: usize) -> FormatInfo {
         let scale = if tail_bytes == 0 { Scale::None } else { Scale::Matrix };
-        FormatInfo { name, cols_multiple: 1, block, block_bytes, tail_bytes, ternary: true, scale }
+        let blocks = FormatInfo::blocks(name, block, block_bytes);
+        FormatInfo { cols_multiple: 1, tail_bytes, scale, ..blocks }
     }
 }
 
 impl Format {
     /// Every format, in the order of the enum.
-    pub const ALL: [Format; 16] = {
+    pub const ALL: [Format; 17] = {
         use Format::*;
         [
-            F32, F16, Bf16, I2S, I2S64, LinearPm2, Qk256, T5, BitNet32, Tq1_0, Tq2_0, Q2_0, Q8_0, Q4_0, Q4_1,
-            Q6K,
+            F32, F16, Bf16, I2S, I2S64, LinearPm2, Qk256, I2R4, T5, BitNet32, Tq1_0, Tq2_0, Q2_0, Q8_0, Q4_0,
+            Q4_1, Q6K,
         ]
     };
 
@@ -141,6 +156,10 @@ impl Format {
                 FormatInfo::tiles("linear-pm2", linear_pm2::BLOCK, linear_pm2::BLOCK_BYTES, 0)
             }
             Format::Qk256 => FormatInfo::tiles("QK256", qk256::TILE, qk256::TILE_BYTES, 4),
+            Format::I2R4 => FormatInfo {
+                rows_multiple: i2_r4::ROWS,
+                ..FormatInfo::tiles("I2_R4", i2_r4::BLOCK, i2_r4::BLOCK_BYTES, 4)
+            },
             Format::T5 => FormatInfo::tiles("T5", t5::BLOCK, t5::BLOCK_BYTES, 4),
             Format::BitNet32 => FormatInfo::blocks("BitNet32-F16", bitnet32::BLOCK, bitnet32::BLOCK_BYTES),
             Format::Tq1_0 => FormatInfo::blocks("TQ1_0", tq1_0::BLOCK, tq1_0::BLOCK_BYTES),
@@ -172,7 +191,7 @@ impl Format {
     /// Bytes that a `(rows, cols)` matrix takes, its scale and padding included.
     ///
     /// # Errors
-    /// - the number of columns is not a multiple of the format's block, or the size overflows `usize`.
+    /// - the number of columns or rows is not a multiple of the format's block, or the size overflows `usize`.
     pub fn bytes(self, rows: usize, cols: usize) -> Result<usize> {
         let info = self.info();
         let bad = |problem: &str| Error::Shape {
@@ -183,6 +202,14 @@ impl Format {
         };
         if !cols.is_multiple_of(info.cols_multiple) {
             return Err(bad("the row length does not fit the format's block"));
+        }
+        if !rows.is_multiple_of(info.rows_multiple) {
+            return Err(Error::Shape {
+                name: info.name.to_owned(),
+                problem: "the number of rows does not fit the format's groups".to_owned(),
+                expected: format!("rows in multiples of {}", info.rows_multiple),
+                got: format!("{rows} x {cols}"),
+            });
         }
         rows.checked_mul(cols).ok_or_else(|| bad("the number of elements overflows"))?;
         let row = cols.div_ceil(info.block).checked_mul(info.block_bytes);
@@ -218,6 +245,7 @@ impl Format {
             Format::I2S64 => i2s::find_bad_64(bytes, rows, cols),
             Format::LinearPm2 => None,
             Format::Qk256 => qk256::find_bad(bytes, rows, cols),
+            Format::I2R4 => i2_r4::find_bad(bytes, rows, cols),
             Format::T5 => t5::find_bad(bytes, rows, cols),
             Format::BitNet32 => bitnet32::find_bad(bytes, cols),
             Format::Tq1_0 => tq1_0::find_bad(bytes, cols),
@@ -243,6 +271,7 @@ impl Format {
             Format::I2S64 => Some(i2s::decode_64(bytes, rows, cols)),
             Format::LinearPm2 => Some(linear_pm2::decode(bytes, rows, cols)),
             Format::Qk256 => Some(qk256::decode(bytes, rows, cols)),
+            Format::I2R4 => Some(i2_r4::decode(bytes, rows, cols)),
             Format::T5 => Some(t5::decode(bytes, rows, cols)),
             Format::BitNet32 => bitnet32::decode(bytes, rows, cols),
             Format::Tq1_0 => tq1_0::decode(bytes, rows, cols),
@@ -306,6 +335,8 @@ mod tests {
         assert_eq!(Format::F16.bytes(2, 3), Ok(12));
         assert_eq!(Format::I2S64.bytes(8, 768), Ok(1568));
         assert_eq!(Format::T5.bytes(3, 321), Ok(3 * 128 + 4));
+        assert_eq!(Format::I2R4.bytes(8, 768), Ok(1540));
+        assert!(Format::I2R4.bytes(6, 768).is_err());
         assert_eq!(Format::LinearPm2.bytes(3, 257), Ok(3 * 128));
         assert_eq!(Format::Tq1_0.bytes(8, 768), Ok(1296));
         assert_eq!(Format::Tq2_0.bytes(8, 768), Ok(1584));

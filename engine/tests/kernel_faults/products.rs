@@ -160,6 +160,7 @@ fn of_several_tokens() -> Vec<Named> {
     gemm! {
         gemm_i2s_i8(w, row_bytes);
         gemm_pm2_i8(w, row_bytes);
+        gemm_r4_i8(w, row_bytes);
         gemm_t5_i8(w, row_bytes);
         gemm_bitnet32_i8(w);
         gemm_tq1_0_q8_k(w);
@@ -206,6 +207,28 @@ const PRODUCTS: &[Named] = &[
             }
         },
         Some(Kind::FieldsReversed),
+    ),
+    (
+        "gemv_r4_i8",
+        "rows of a group in reverse",
+        |k| {
+            k.gemv_r4_i8 = |w, n, x, out| {
+                (SCALAR.gemv_r4_i8)(w, n, x, out);
+                out.chunks_mut(4).for_each(<[i32]>::reverse);
+            }
+        },
+        None,
+    ),
+    (
+        "gemv_r4_i8",
+        "offset not subtracted",
+        |k| {
+            k.gemv_r4_i8 = |w, n, x, out| {
+                (SCALAR.gemv_r4_i8)(w, n, x, out);
+                out.iter_mut().for_each(|sum| *sum += x.sum());
+            }
+        },
+        Some(Kind::ActivationSumForgotten),
     ),
     (
         "gemv_t5_i8",

@@ -26,11 +26,12 @@ use std::io::{BufWriter, Write as _};
 use std::path::Path;
 
 /// Formats that ternary tensors can be converted to.
-pub const TARGETS: [Format; 12] = [
+pub const TARGETS: [Format; 13] = [
     Format::I2S,
     Format::I2S64,
     Format::LinearPm2,
     Format::Qk256,
+    Format::I2R4,
     Format::T5,
     Format::BitNet32,
     Format::Tq1_0,

@@ -41,6 +41,8 @@ static KERNELS: Kernels = Kernels {
     gemm_i2s_i8: enter!(gemm::i2s_i8, (w, row_bytes, x, out)),
     gemv_pm2_i8: enter!(ternary::gemv_pm2_i8, (w, row_bytes, x, out)),
     gemm_pm2_i8: enter!(gemm::pm2_i8, (w, row_bytes, x, out)),
+    gemv_r4_i8: enter!(ternary::gemv_r4_i8, (w, row_bytes, x, out)),
+    gemm_r4_i8: enter!(gemm::r4_i8, (w, row_bytes, x, out)),
     gemv_t5_i8: enter!(ternary::gemv_t5_i8, (w, row_bytes, x, out)),
     gemm_t5_i8: enter!(gemm::t5_i8, (w, row_bytes, x, out)),
     gemv_bitnet32_i8: enter!(blocks::bitnet32_i8, (w, x, out)),

@@ -11,7 +11,7 @@ use std::arch::x86_64::*;
 /// Lane `r` is the sum of the lanes of `v[r]`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq")]
-fn sums_of_16(v: [__m512i; 16]) -> __m512i {
+pub(super) fn sums_of_16(v: [__m512i; 16]) -> __m512i {
     let quad = |i: usize| quad([v[4 * i], v[4 * i + 1], v[4 * i + 2], v[4 * i + 3]]);
     let eight = |a: __m512i, b: __m512i| {
         // a0+a2 a1+a3 b0+b2 b1+b3, a lane of 128 bits each.

@@ -1,6 +1,6 @@
 //! Rows of codes with one scale a row: exact sums in i32.
 
-use super::blocks::{trit_pairs_bw, trit_sums_vnni};
+use super::blocks::{sums_of_16, trit_pairs_bw, trit_sums_vnni};
 use super::memory::*;
 use crate::kernels::acts::{Acts, Order};
 use crate::kernels::streams::{by_rows, parts};
@@ -143,6 +143,118 @@ pub(super) fn dot_i2s_i8_vnni<const R: usize>(rows: [&[u8]; R], x: &Acts) -> [i3
         out[r] = _mm512_reduce_add_epi32(_mm512_add_epi32(low, _mm512_srai_epi32::<2>(high))) - x.sum();
     }
     out
+}
+
+/// Four groups of four rows with `dpbusd`: sums of whole bytes and of their low 6, 4 and 2 bits, see
+/// [`crate::quant::i2_r4`]. The fields of a byte meet the same activations, so three masks serve four rows.
+///
+/// No overflow: of 2^16 columns, those of a chunk, the sum of whole bytes is at most 2^16 · 255 · 128 = 2 139 095 040 in
+/// magnitude, below 2^31.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vnni")]
+fn dot_r4_i8_vnni(groups: [&[u8]; 4], x: &Acts) -> __m512i {
+    let masks = [_mm512_set1_epi8(0x3f), _mm512_set1_epi8(0x0f), _mm512_set1_epi8(0x03)];
+    let lines = parts([0, 1, 2, 3].map(|g| groups[g].as_chunks::<64>().0), 0..groups[0].len() / 64);
+    let mut total = _mm512_setzero_si512();
+    for (chunk, x) in x.slots().as_chunks::<64>().0.chunks(R4_LINES).enumerate() {
+        let lines = parts(lines, chunk * R4_LINES..chunk * R4_LINES + x.len());
+        // Sixteen registers: four sums of each of four groups.
+        let mut sums = [_mm512_setzero_si512(); 16];
+        for (i, x) in x.iter().enumerate() {
+            let x = load_i8(x);
+            for g in 0..4 {
+                prefetch(&lines[g][i]);
+                let w = load_bytes(&lines[g][i]);
+                sums[4 * g] = _mm512_dpbusd_epi32(sums[4 * g], w, x);
+                for f in 0..3 {
+                    let low = _mm512_and_si512(w, masks[f]);
+                    sums[4 * g + 1 + f] = _mm512_dpbusd_epi32(sums[4 * g + 1 + f], low, x);
+                }
+            }
+        }
+        total = _mm512_add_epi32(total, r4_fields(sums_of_16(sums)));
+    }
+    total
+}
+
+/// Lines of 64 columns of four rows whose sums of bytes are taken together: 2^16 columns.
+const R4_LINES: usize = 1024;
+
+/// From the sums of whole bytes and of their low 6, 4 and 2 bits, in every four lanes: those of the fields.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn r4_fields(sums: __m512i) -> __m512i {
+    let next = _mm512_maskz_shuffle_epi32::<0b11_11_10_01>(0x7777, sums);
+    let shifts = _mm512_setr_epi32(6, 4, 2, 0, 6, 4, 2, 0, 6, 4, 2, 0, 6, 4, 2, 0);
+    _mm512_srav_epi32(_mm512_sub_epi32(sums, next), shifts)
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+pub(super) fn gemv_r4_i8_vnni(w: &[u8], row_bytes: usize, x: &Acts, out: &mut [i32]) {
+    x.assert_fits_r4(w, row_bytes, out.len());
+    let offset = _mm512_set1_epi32(x.sum());
+    by_rows(w, 4 * row_bytes, out.as_chunks_mut::<4>().0, |groups: [_; 4]| {
+        let mut sums = [[0; 4]; 4];
+        let all = sums.as_flattened_mut().as_mut_array().expect("four times four");
+        store16(all, _mm512_sub_epi32(dot_r4_i8_vnni(groups, x), offset));
+        sums
+    });
+}
+
+/// Two groups of four rows with `maddubs`: the fields of a byte and of its upper half, the higher one of each in its place,
+/// as 4 · code. The products of sixteen bits that whole bytes would need do not fit.
+///
+/// No overflow: see [`dot_i2s_i8`]; ten lines add ten pairs of 3072 at most: 30 720 < 32 768.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn dot_r4_i8(groups: [&[u8]; 2], x: &Acts) -> [[i32; 4]; 2] {
+    const LINES: usize = 10;
+    let (low_field, high_field) = (_mm512_set1_epi8(3), _mm512_set1_epi8(12));
+    let lines =
+        parts([groups[0].as_chunks::<64>().0, groups[1].as_chunks::<64>().0], 0..groups[0].len() / 64);
+    let mut sums = [[_mm512_setzero_si512(); 4]; 2];
+    for (chunk, x) in x.slots().as_chunks::<64>().0.chunks(LINES).enumerate() {
+        let lines = parts(lines, chunk * LINES..chunk * LINES + x.len());
+        let mut narrow = [[_mm512_setzero_si512(); 4]; 2];
+        for (i, x) in x.iter().enumerate() {
+            let x = load_i8(x);
+            for g in 0..2 {
+                prefetch(&lines[g][i]);
+                let w = load_bytes(&lines[g][i]);
+                let high = _mm512_srli_epi16::<4>(w);
+                for (row, (w, field)) in
+                    [(high, high_field), (high, low_field), (w, high_field), (w, low_field)]
+                        .into_iter()
+                        .enumerate()
+                {
+                    let pairs = _mm512_maddubs_epi16(_mm512_and_si512(w, field), x);
+                    narrow[g][row] = _mm512_add_epi16(narrow[g][row], pairs);
+                }
+            }
+        }
+        for g in 0..2 {
+            for row in 0..4 {
+                // Fields in their place are multiples of 4.
+                let codes =
+                    if row % 2 == 0 { _mm512_srai_epi16::<2>(narrow[g][row]) } else { narrow[g][row] };
+                let wide = _mm512_madd_epi16(codes, _mm512_set1_epi16(1));
+                sums[g][row] = _mm512_add_epi32(sums[g][row], wide);
+            }
+        }
+    }
+    let mut out = [[0; 4]; 2];
+    for g in 0..2 {
+        for row in 0..4 {
+            out[g][row] = _mm512_reduce_add_epi32(sums[g][row]) - x.sum();
+        }
+    }
+    out
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+pub(super) fn gemv_r4_i8(w: &[u8], row_bytes: usize, x: &Acts, out: &mut [i32]) {
+    x.assert_fits_r4(w, row_bytes, out.len());
+    by_rows(w, 4 * row_bytes, out.as_chunks_mut::<4>().0, |groups: [_; 2]| dot_r4_i8(groups, x));
 }
 
 /// Codes 0, 1, 2, 3 of a field as 0, 1, 3, 4: code + its high bit.

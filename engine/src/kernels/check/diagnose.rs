@@ -9,7 +9,7 @@ use crate::exact::exp::exp;
 use crate::kernels::Acts;
 use crate::kernels::acts::Order;
 use crate::kind::Kind;
-use crate::quant::{Format, bitnet32, q2_0, q4_0, q4_1, q6_k, q8_0, t5, tq1_0, tq2_0};
+use crate::quant::{Format, bitnet32, i2_r4, q2_0, q4_0, q4_1, q6_k, q8_0, t5, tq1_0, tq2_0};
 use half::{bf16, f16};
 
 /// A product of weights and activations: what went into a kernel.
@@ -78,6 +78,10 @@ pub fn diagnose(case: &Case<'_>, got: &[u32]) -> Option<Kind> {
 
 /// Every kind that gives exactly `got`, the likelier first.
 pub fn suspects(case: &Case<'_>, got: &[u32]) -> Vec<Kind> {
+    if case.format == Format::I2R4 {
+        let w = rows_of_r4(case.w, case.row_bytes);
+        return suspects(&Case { format: Format::I2S, w: &w, ..*case }, got);
+    }
     let right = outputs(case, &RIGHT);
     if right.len() != got.len() || same(case, &right, got) {
         return Vec::new();
@@ -163,6 +167,21 @@ fn two_bits(format: Format) -> Option<(usize, Place)> {
         Format::Q2_0 => Some((2, NEIGHBOURS)),
         _ => None,
     }
+}
+
+/// The codes of I2_R4 as rows of I2_S, which have as many bytes: what goes wrong with sums goes wrong alike.
+fn rows_of_r4(w: &[u8], row_bytes: usize) -> Vec<u8> {
+    let mut rows = vec![0; w.len()];
+    let fours = rows.chunks_exact_mut((i2_r4::ROWS * row_bytes).max(1));
+    for (rows, four) in fours.zip(w.chunks_exact((i2_r4::ROWS * row_bytes).max(1))) {
+        for (c, byte) in four.iter().enumerate() {
+            let (at, place) = GROUPS_128(c);
+            for (r, row) in rows.chunks_exact_mut(row_bytes).enumerate() {
+                row[at] |= (byte >> shift(3 - r) & 3) << place;
+            }
+        }
+    }
+    rows
 }
 
 /// What is subtracted from a code to give its value.

@@ -5,7 +5,7 @@ use super::diagnose::{Case, Inputs};
 use super::{Outcome, Run, poison, suspects};
 use crate::kernels::acts::{Order, wanted_by};
 use crate::kernels::{Acts, Batch, Entries, Kernels};
-use crate::quant::{Format, qk256, t5};
+use crate::quant::{Format, i2_r4, qk256, t5};
 use half::f16;
 
 /// Tokens of a GEMM: below, at and above a group.
@@ -172,6 +172,7 @@ type RowOrder = (Order, fn(usize) -> usize);
 /// Row formats with the orders their kernels serve, and the bytes of a row of so many columns.
 fn row_orders(format: Format) -> &'static [RowOrder] {
     match format {
+        Format::I2R4 => &[(Order::R4, i2_r4::row_bytes)],
         Format::T5 => &[(Order::T5, t5::row_bytes)],
         Format::LinearPm2 => &[(Order::Linear256, qk256::row_bytes)],
         _ => &[(Order::I2S, qk256::row_bytes), (Order::I2S64, qk256::row_bytes)],
@@ -202,6 +203,7 @@ fn rows_cases(
 ) -> Outcome {
     for (i, (rows, cols, bytes)) in run.shapes(&SIZES, &Bytes::ALL).into_iter().enumerate() {
         let count = tokens[i % tokens.len()];
+        let rows = rows.next_multiple_of(format.info().rows_multiple);
         if rows * cols * count > 40_000 && rows > 1 {
             continue;
         }
@@ -219,7 +221,8 @@ fn rows_cases(
         .into_iter()
         .zip(row_orders(format).iter().cycle())
     {
-        row_case(run, format, (order, row_bytes(longest)), (1, longest, 1), bytes, &f)?;
+        let rows = format.info().rows_multiple;
+        row_case(run, format, (order, row_bytes(longest)), (rows, longest, 1), bytes, &f)?;
     }
     Ok(())
 }

@@ -227,6 +227,7 @@ macro_rules! gemm {
 
             rows!(i2s_i8, I2s, &[Order::I2S, Order::I2S64]);
             rows!(pm2_i8, Pm2, &[Order::Linear256]);
+            rows!(r4_i8, R4, &[Order::R4]);
             rows!(t5_i8, T5, &[Order::T5]);
             blocks!(bitnet32_i8, BitNet32);
             blocks!(tq1_0_q8_k, Tq1_0);

@@ -15,6 +15,8 @@ pub static KERNELS: Kernels = Kernels {
     gemm_i2s_i8: ternary::gemm_i2s_i8,
     gemv_pm2_i8: ternary::gemv_pm2_i8,
     gemm_pm2_i8: ternary::gemm_pm2_i8,
+    gemv_r4_i8: ternary::gemv_r4_i8,
+    gemm_r4_i8: ternary::gemm_r4_i8,
     gemv_t5_i8: ternary::gemv_t5_i8,
     gemm_t5_i8: ternary::gemm_t5_i8,
     gemv_bitnet32_i8: blocks::gemv_bitnet32_i8,

@@ -4,7 +4,7 @@
 
 use crate::kernels::acts::{Acts, Batch, Order};
 use crate::kernels::batch_rows;
-use crate::quant::{i2s, linear_pm2, qk256, t5};
+use crate::quant::{i2_r4, i2s, linear_pm2, qk256, t5};
 
 pub(super) fn gemv_i2s_i8(w: &[u8], row_bytes: usize, x: &Acts, out: &mut [i32]) {
     x.assert_fits(&[Order::I2S, Order::I2S64], qk256::TILE_BYTES, w, row_bytes, out.len());
@@ -30,6 +30,20 @@ pub(super) fn gemv_t5_i8(w: &[u8], row_bytes: usize, x: &Acts, out: &mut [i32]) 
     sums(w, row_bytes, x, out, |row, c| t5::value_at(&row[c / t5::BLOCK * t5::BLOCK_BYTES..], c % t5::BLOCK));
 }
 
+pub(super) fn gemv_r4_i8(w: &[u8], row_bytes: usize, x: &Acts, out: &mut [i32]) {
+    x.assert_fits_r4(w, row_bytes, out.len());
+    for (g, out) in out.chunks_exact_mut(i2_r4::ROWS).enumerate() {
+        let bytes = &w[i2_r4::ROWS * row_bytes * g..][..i2_r4::ROWS * row_bytes];
+        for (r, out) in out.iter_mut().enumerate() {
+            let products = bytes
+                .iter()
+                .zip(x.natural())
+                .map(|(&byte, &q)| i32::from(i2_r4::value_of(byte, r)) * i32::from(q));
+            *out = products.sum();
+        }
+    }
+}
+
 /// `out[r] = Σ_c value(row r, c) · q[c]`
 fn sums(w: &[u8], row_bytes: usize, x: &Acts, out: &mut [i32], value: impl Fn(&[u8], usize) -> i8) {
     for (r, out) in out.iter_mut().enumerate() {
@@ -45,6 +59,10 @@ pub(super) fn gemm_i2s_i8(w: &[u8], row_bytes: usize, x: &Batch, out: &mut [i32]
 
 pub(super) fn gemm_pm2_i8(w: &[u8], row_bytes: usize, x: &Batch, out: &mut [i32]) {
     batch_rows(x, out).for_each(|(x, out)| gemv_pm2_i8(w, row_bytes, x, out));
+}
+
+pub(super) fn gemm_r4_i8(w: &[u8], row_bytes: usize, x: &Batch, out: &mut [i32]) {
+    batch_rows(x, out).for_each(|(x, out)| gemv_r4_i8(w, row_bytes, x, out));
 }
 
 pub(super) fn gemm_t5_i8(w: &[u8], row_bytes: usize, x: &Batch, out: &mut [i32]) {
