@@ -5,6 +5,7 @@ use super::memory::{load_8_bytes, load_16_bytes, load_16_i8, load_f16, store};
 use super::ternary::{trits, two_bits};
 use crate::kernels::acts::Acts;
 use crate::kernels::panel::{self, Extra, Unit};
+use crate::kernels::streams::apart;
 use crate::quant::{bitnet32, q2_0, q4_0, q4_1, q6_k, q8_0, tq1_0, tq2_0};
 use std::arch::aarch64::*;
 use std::array::from_fn;
@@ -50,11 +51,9 @@ fn gemv<U: Unit, const BYTES: usize>(
 ) {
     let parts = U::STEPS / U::SUMMED;
     let row_bytes = x.assert_blocks(U::ORDER, U::ORDER.elements() * parts, BYTES, w, out.len());
-    let (units, count) = (row_bytes / BYTES, out.len());
-    for (i, out) in out.chunks_mut(4).enumerate() {
-        // Beyond the last row they are the last row's again.
-        let rows: [&[[u8; BYTES]]; 4] =
-            from_fn(|r| &w[(4 * i + r).min(count - 1) * row_bytes..].as_chunks().0[..units]);
+    let units = row_bytes / BYTES;
+    for numbers in apart::<4>(out.len()) {
+        let rows: [&[[u8; BYTES]]; 4] = numbers.map(|row| &w[row * row_bytes..].as_chunks().0[..units]);
         let mut y = vdupq_n_f32(0.0);
         for unit in 0..units {
             let blocks: [&[u8; BYTES]; 4] = from_fn(|r| &rows[r][unit]);
@@ -73,7 +72,9 @@ fn gemv<U: Unit, const BYTES: usize>(
         }
         let mut values = [0.0; 4];
         store(&mut values, y);
-        out.copy_from_slice(&values[..out.len()]);
+        for (row, value) in numbers.into_iter().zip(values) {
+            out[row] = value;
+        }
     }
 }
 

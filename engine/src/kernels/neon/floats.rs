@@ -2,6 +2,7 @@
 
 use super::memory::{Lanes, load, load_f16, load32, load32_bf16, load32_f16, load32_f32, padded, store};
 use crate::exact::ATTENTION_CHUNK;
+use crate::kernels::streams::{apart, parts};
 use crate::kernels::{assert_rows, float_shape, put};
 use std::arch::aarch64::*;
 use std::array::from_fn;
@@ -62,25 +63,19 @@ fn gemm<const ROUND: usize>(
 ) {
     let row_bytes = ROUND / 32 * cols;
     let (rows, tokens) = float_shape(w, row_bytes, cols, x, out);
-    for row in (0..rows).step_by(2) {
-        let (w, count) = (&w[row * row_bytes..], 2.min(rows - row));
+    for numbers in apart::<2>(rows) {
+        let group = numbers.map(|row| &w[row * row_bytes..][..row_bytes]);
         let mut token = 0;
         while token + 2 <= tokens {
-            for r in 0..count {
-                let values: [[f32; 1]; 2] = dot_tile(&w[r * row_bytes..], cols, &x[token * cols..], &widen);
-                put(out, rows, row + r, token, &values);
+            for r in 0..2 {
+                let values: [_; 2] = dot_tile([group[r]], cols, &x[token * cols..], &widen);
+                put(out, rows, [numbers[r]], token, &values);
             }
             token += 2;
         }
         if token < tokens {
-            let x = &x[token * cols..];
-            if count == 2 {
-                let values: [[f32; 2]; 1] = dot_tile(w, cols, x, &widen);
-                put(out, rows, row, token, &values);
-            } else {
-                let values: [[f32; 1]; 1] = dot_tile(w, cols, x, &widen);
-                put(out, rows, row, token, &values);
-            }
+            let values: [_; 1] = dot_tile(group, cols, &x[token * cols..], &widen);
+            put(out, rows, numbers, token, &values);
         }
     }
 }
@@ -90,19 +85,20 @@ fn gemm<const ROUND: usize>(
 #[inline]
 #[target_feature(enable = "neon")]
 fn dot_tile<const R: usize, const T: usize, const ROUND: usize>(
-    w: &[u8],
+    rows: [&[u8]; R],
     cols: usize,
     x: &[f32],
     widen: &impl Fn(&[u8; ROUND]) -> Lanes,
 ) -> [[f32; R]; T] {
-    let row_bytes = ROUND / 32 * cols;
-    let rows: [_; R] = from_fn(|r| w[r * row_bytes..][..row_bytes].as_chunks::<ROUND>());
+    let rows = rows.map(|row| row.as_chunks::<ROUND>());
+    let rounds = parts(rows.map(|row| row.0), 0..cols / 32);
     let tokens: [_; T] = from_fn(|t| x[t * cols..][..cols].as_chunks::<32>());
+    let token_rounds = parts(tokens.map(|token| token.0), 0..cols / 32);
     let mut lanes = [[zero(); R]; T];
     for i in 0..cols / 32 {
-        let w: [Lanes; R] = from_fn(|r| widen(&rows[r].0[i]));
+        let w: [Lanes; R] = from_fn(|r| widen(&rounds[r][i]));
         for t in 0..T {
-            let x = load32(&tokens[t].0[i]);
+            let x = load32(&token_rounds[t][i]);
             for r in 0..R {
                 fma32(&mut lanes[t][r], w[r], x);
             }

@@ -5,6 +5,7 @@ use super::memory::{load, load_16_bytes, load_i32, load_tokens, load_words, stor
 use super::products::dot::add_lane;
 use crate::kernels::acts::{Batch, GROUP, Order};
 use crate::kernels::panel::{self, Block, Extra, Factors, Inner, Tile, Tokens, Unit, Words};
+use crate::kernels::streams::parts;
 use std::arch::aarch64::*;
 
 /// Rows in a register.
@@ -60,7 +61,7 @@ const fn offset<U: Unit>() -> i32 {
 #[target_feature(enable = "neon")]
 fn sum_plain<U: Unit>(panels: [&[Words<L>]; R], tokens: &[Tokens]) -> Sums {
     let narrow_steps = if U::MAX > 127 { 1 } else { (32_767 / (128 * U::MAX)) as usize };
-    let panels = panels.map(|panel| &panel[..tokens.len()]);
+    let panels = parts(panels, 0..tokens.len());
     let mut sums = [[vdupq_n_s32(0); GROUP]; R];
     for begin in (0..tokens.len()).step_by(narrow_steps) {
         // Half of the tokens: their sums in i16 take two registers each.
@@ -99,7 +100,7 @@ fn sum_plain<U: Unit>(panels: [&[Words<L>]; R], tokens: &[Tokens]) -> Sums {
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
 fn sum_dot<U: Unit>(panels: [&[Words<L>]; R], tokens: &[Tokens]) -> Sums {
-    let panels = panels.map(|panel| &panel[..tokens.len()]);
+    let panels = parts(panels, 0..tokens.len());
     let mut sums = [[vdupq_n_s32(0); GROUP]; R];
     for (s, x) in tokens.iter().enumerate() {
         let x = load_tokens(x);
@@ -169,8 +170,7 @@ macro_rules! gemm {
                 let each = U::SUMMED / block.sums.len();
                 for (part, sums) in block.sums.iter().enumerate() {
                     let range = part * each..(part + 1) * each;
-                    let panels = [&panels[0][range.clone()], &panels[1][range.clone()]];
-                    let codes = $sum::<U>(panels, &tokens[range]);
+                    let codes = $sum::<U>(parts(panels, range.clone()), &tokens[range]);
                     for r in 0..R {
                         for t in 0..GROUP {
                             let sum = vsubq_s32(codes[r][t], vdupq_n_s32(offset::<U>() * sums[t]));

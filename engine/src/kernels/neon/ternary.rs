@@ -3,6 +3,7 @@
 
 use super::memory::{load_bytes, load_i8};
 use crate::kernels::acts::{Acts, Order};
+use crate::kernels::streams::{by_rows, parts};
 use crate::quant::{qk256, t5};
 use std::arch::aarch64::*;
 use std::array::from_fn;
@@ -40,33 +41,13 @@ pub(super) fn trits(mut q: uint8x16_t) -> [int8x16_t; 5] {
     trits
 }
 
-/// Four rows at a time, so that they share the loads of activations; then one by one.
-#[inline]
-#[target_feature(enable = "neon")]
-fn by_rows(
-    w: &[u8],
-    row_bytes: usize,
-    out: &mut [i32],
-    sums_4: impl Fn(&[u8]) -> [i32; 4],
-    sums_1: impl Fn(&[u8]) -> [i32; 1],
-) {
-    let (fours, rest) = out.as_chunks_mut::<4>();
-    let (first, last) = w.split_at(4 * fours.len() * row_bytes);
-    for (i, four) in fours.iter_mut().enumerate() {
-        *four = sums_4(&first[4 * i * row_bytes..]);
-    }
-    for (i, one) in rest.iter_mut().enumerate() {
-        [*one] = sums_1(&last[i * row_bytes..]);
-    }
-}
-
 macro_rules! rows {
     ($name:ident, $features:literal) => {
         pub(super) mod $name {
             use super::super::products::$name::{add, widen, zero};
             use super::*;
 
-            /// Rows of `out`. A quarter of a tile gives `RUNS` registers of `codes`; after `quarters` of them the sums are
+            /// Rows of `out`, four at a time, so that they share the loads of activations. A quarter of a tile gives `RUNS` registers of `codes`; after `quarters` of them the sums are
             /// widened.
             #[inline]
             #[target_feature(enable = $features)]
@@ -78,21 +59,19 @@ macro_rules! rows {
                 quarters: usize,
                 codes: impl Fn(uint8x16_t) -> [int8x16_t; RUNS],
             ) {
-                let sums_4 = |w: &[u8]| sums(w, row_bytes, x, quarters, &codes);
-                by_rows(w, row_bytes, out, sums_4, |w| sums(w, row_bytes, x, quarters, &codes));
+                by_rows::<_, 4>(w, row_bytes, out, |rows| sums(rows, x, quarters, &codes));
             }
 
             #[inline]
             #[target_feature(enable = $features)]
             fn sums<const R: usize, const RUNS: usize>(
-                rows: &[u8],
-                row_bytes: usize,
+                rows: [&[u8]; R],
                 x: &Acts,
                 quarters: usize,
                 codes: &impl Fn(uint8x16_t) -> [int8x16_t; RUNS],
             ) -> [i32; R] {
-                let n = row_bytes / 16;
-                let rows: [&[[u8; 16]]; R] = from_fn(|r| &rows[r * row_bytes..].as_chunks().0[..n]);
+                let n = rows[0].len() / 16;
+                let rows: [&[[u8; 16]]; R] = parts(rows.map(|row| row.as_chunks().0), 0..n);
                 let tiles = x.slots().as_chunks::<64>().0.as_chunks::<RUNS>().0;
                 let mut sums = [vdupq_n_s32(0); R];
                 for begin in (0..n).step_by(quarters) {
