@@ -113,7 +113,7 @@ impl<'a> Matrix<'a> {
         &self.bytes[first * self.row_bytes()..(first + count) * self.row_bytes()]
     }
 
-    /// The one f32 scale of a matrix that has it after its codes (I2_S, QK256, T5); 1 for other formats.
+    /// The one f32 scale of a matrix that has it after its codes (I2_S, QK256, I2_R4, T5); 1 for other formats.
     pub fn scale(&self) -> f32 {
         match self.format.info() {
             info if info.scale == Scale::Matrix => f32_at(self.bytes, self.bytes.len() - info.tail_bytes),

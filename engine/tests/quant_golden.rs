@@ -10,10 +10,11 @@ const ROWS: usize = 8;
 const COLS: usize = 768;
 
 /// Formats that keep any ternary matrix to the bit, as far as columns and scale fit.
-const LOSSLESS: [Format; 8] = [
+const LOSSLESS: [Format; 9] = [
     Format::I2S,
     Format::I2S64,
     Format::Qk256,
+    Format::I2R4,
     Format::T5,
     Format::BitNet32,
     Format::Tq1_0,
@@ -214,9 +215,10 @@ fn what_a_format_cannot_hold_is_refused_by_name() {
 #[test]
 fn a_wrong_size_is_refused_in_every_format() {
     for format in Format::ALL {
-        let size = format.bytes(2, 768).expect("fits");
+        let size = format.bytes(ROWS, COLS).expect("fits");
         for wrong in [0, size - 1, size + 1] {
-            let error = format.validate("w", &vec![0; wrong], 2, 768).expect_err("wrong size").to_string();
+            let error =
+                format.validate("w", &vec![0; wrong], ROWS, COLS).expect_err("wrong size").to_string();
             assert!(error.contains(&format!("expected {size} bytes, got {wrong} bytes")), "{error}");
         }
     }

@@ -11,10 +11,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Every format that holds any ternary values with an f16 scale.
-const LOSSLESS: [Format; 11] = [
+const LOSSLESS: [Format; 12] = [
     Format::I2S,
     Format::I2S64,
     Format::Qk256,
+    Format::I2R4,
     Format::T5,
     Format::BitNet32,
     Format::Tq1_0,

@@ -107,6 +107,39 @@ macro_rules! rows {
                 gemv(w, row_bytes, x, out, 15, |w| pm2(w));
             }
 
+            /// No overflow: sixteen columns add two products of codes up to 3 to a lane of i16, 42 times 84:
+            /// 84 · 3 · 128 = 32 256 < 32 768.
+            #[target_feature(enable = $features)]
+            pub(in super::super) fn gemv_r4_i8(w: &[u8], row_bytes: usize, x: &Acts, out: &mut [i32]) {
+                x.assert_fits_r4(w, row_bytes, out.len());
+                by_rows(w, 4 * row_bytes, out.as_chunks_mut::<4>().0, |group: [_; 1]| [r4_sums(group[0], x)]);
+            }
+
+            /// The four rows of a group, whose first row has the highest field of each byte.
+            #[inline]
+            #[target_feature(enable = $features)]
+            fn r4_sums(group: &[u8], x: &Acts) -> [i32; 4] {
+                let (columns, acts) = (group.as_chunks::<16>().0, x.slots().as_chunks::<16>().0);
+                let mut sums = [vdupq_n_s32(0); 4];
+                for (columns, acts) in columns.chunks(42).zip(acts.chunks(42)) {
+                    let mut narrow = [zero(); 4];
+                    for (w, x) in columns.iter().zip(acts) {
+                        let (codes, x) = (two_bits(load_bytes(w)), load_i8(x));
+                        for row in 0..4 {
+                            narrow[row] = add(narrow[row], [codes[3 - row]], &[x]);
+                        }
+                    }
+                    for row in 0..4 {
+                        sums[row] = widen(sums[row], narrow[row]);
+                    }
+                }
+                let mut out = [0; 4];
+                for row in 0..4 {
+                    out[row] = vaddvq_s32(sums[row]) - x.sum();
+                }
+                out
+            }
+
             /// No overflow: a quarter adds ten products of values up to 1 to a lane of i16, 25 quarters 250:
             /// 250 · 128 = 32 000 < 32 768.
             #[target_feature(enable = $features)]
