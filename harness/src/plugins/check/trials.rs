@@ -159,25 +159,23 @@ fn of_kind(kind: &str) -> u64 {
 fn difference(format: &str, block: usize, x: &[f32], expected: &[u8], got: &[u8]) -> String {
     let bytes = expected.len() / (x.len() / block);
     let head = if format == "q8_0" { 2 } else { 4 };
-    let blocks = expected.chunks(bytes).zip(got.chunks(bytes)).enumerate();
-    for (b, (expected, got)) in blocks.filter(|(_, (expected, got))| expected != got) {
-        let values = expected[head..].iter().zip(&got[head..]).take(block).enumerate();
-        for (i, (expected, got)) in values.filter(|(_, (expected, got))| expected != got) {
-            let (value, right, wrong) = (x[b * block + i], expected.cast_signed(), got.cast_signed());
-            let largest = x[b * block..][..block].iter().fold(0.0_f32, |a, x| a.max(x.abs()));
-            let tie = (f64::from(value) * 127.0 / f64::from(largest)).fract().abs() == 0.5;
-            let rule = match (tie, wrong.unsigned_abs() > right.unsigned_abs()) {
-                (true, true) => ": it rounds ties away from zero, the contract rounds them to even",
-                (true, false) => ": it rounds ties in another way, the contract rounds them to even",
-                (false, _) => "",
-            };
-            return format!(
-                "element {i} of block {b} of {format}, {value:e}, becomes {wrong}, by the contract {right}{rule}"
-            );
-        }
+    let mut blocks = expected.chunks(bytes).zip(got.chunks(bytes)).enumerate();
+    let Some((b, (expected, got))) = blocks.find(|(_, (expected, got))| expected != got) else {
+        return format!("the activations of {format} differ");
+    };
+    let mut values = expected[head..].iter().zip(&got[head..]).take(block).enumerate();
+    let Some((i, (right, wrong))) = values.find(|(_, (right, wrong))| right != wrong) else {
         let at = (0..bytes).find(|at| expected[*at] != got[*at]).expect("a byte differs");
-        let what = if at < 2 || (at < 4 && format == "q8_K") { "scale" } else { "sum" };
+        let what = if at < 2 || format == "q8_K" && at < 4 { "scale" } else { "sum" };
         return format!("the {what} of block {b} of {format} is another than the contract's (byte {at})");
-    }
-    format!("the activations of {format} differ")
+    };
+    let (value, right, wrong) = (x[b * block + i], right.cast_signed(), wrong.cast_signed());
+    let largest = x[b * block..][..block].iter().fold(0.0_f32, |a, x| a.max(x.abs()));
+    let tie = (f64::from(value) * 127.0 / f64::from(largest)).fract().abs() == 0.5;
+    let rule = match (tie, wrong.unsigned_abs() > right.unsigned_abs()) {
+        (true, true) => ": it rounds ties away from zero, the contract rounds them to even",
+        (true, false) => ": it rounds ties in another way, the contract rounds them to even",
+        (false, _) => "",
+    };
+    format!("element {i} of block {b} of {format}, {value:e}, becomes {wrong}, by the contract {right}{rule}")
 }
