@@ -15,6 +15,9 @@ use std::time::Duration;
 /// Bytes of weights of the settings whose weights stay in the second-level cache.
 const CACHED: usize = 160 << 10;
 
+/// Weight formats that are timed where none is named.
+const USUAL: [&str; 6] = ["I2_S", "T5", "TQ2_0", "TQ1_0", "Q8_0", "Q6_K"];
+
 #[derive(Serialize)]
 struct Result {
     setting: &'static str,
@@ -26,7 +29,6 @@ struct Result {
 }
 
 pub(super) fn run(args: &args::BenchKernels) -> anyhow::Result<Exit> {
-    let formats = formats(&args.format, args.cols as usize)?;
     let isas = if args.isa.is_empty() {
         kernels::available().into_iter().map(|table| table.isa).filter(|isa| *isa != Isa::Scalar).collect()
     } else {
@@ -45,8 +47,21 @@ pub(super) fn run(args: &args::BenchKernels) -> anyhow::Result<Exit> {
         }
         None => None,
     };
+    let theirs = other.as_ref().map_or_else(Vec::new, multiplied_by);
+    let names = match (args.format.is_empty(), theirs.is_empty()) {
+        (false, _) => args.format.clone(),
+        (true, false) => theirs.clone(),
+        (true, true) => USUAL.map(str::to_owned).to_vec(),
+    };
+    let formats = formats(&names, args.cols as usize)?;
     if let Some(loaded) = &other {
-        multiplies_one_of(loaded, &formats)?;
+        ensure!(
+            formats.iter().any(|format| theirs.iter().any(|name| name == format.name())),
+            "{} multiplies {}, and --format names {}: nothing to compare",
+            loaded.name,
+            theirs.join(", "),
+            names.join(", ")
+        );
     }
     let mut results = Vec::new();
     for setting in settings {
@@ -100,19 +115,15 @@ fn formats(names: &[String], cols: usize) -> anyhow::Result<Vec<Format>> {
     names.iter().map(parse).collect()
 }
 
-/// Says so where a library has nothing that could be timed.
-fn multiplies_one_of(loaded: &Loaded, formats: &[Format]) -> anyhow::Result<()> {
-    let theirs: Vec<&str> =
-        loaded.kernels().iter().map(|kernel| kernel.declared().weights.as_str()).collect();
-    let ours: Vec<&str> = formats.iter().map(|format| format.name()).collect();
-    ensure!(
-        theirs.iter().any(|name| ours.contains(name)),
-        "{} multiplies {}, and --format names {}: nothing to compare",
-        loaded.name,
-        theirs.join(", "),
-        ours.join(", ")
-    );
-    Ok(())
+/// The weight formats of a library's kernels, in its order.
+fn multiplied_by(loaded: &Loaded) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for name in loaded.kernels().iter().map(|kernel| &kernel.declared().weights) {
+        if !names.contains(name) {
+            names.push(name.clone());
+        }
+    }
+    names
 }
 
 fn setting(args: &args::BenchKernels, name: &str) -> anyhow::Result<Setting> {

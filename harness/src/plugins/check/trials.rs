@@ -166,7 +166,7 @@ fn difference(format: &str, block: usize, x: &[f32], expected: &[u8], got: &[u8]
     let mut values = expected[head..].iter().zip(&got[head..]).take(block).enumerate();
     let Some((i, (right, wrong))) = values.find(|(_, (right, wrong))| right != wrong) else {
         let at = (0..bytes).find(|at| expected[*at] != got[*at]).expect("a byte differs");
-        let what = if at < 2 || (at < 4 && format == "q8_K") { "scale" } else { "sum" };
+        let what = if at < 2 || format == "q8_K" && at < 4 { "scale" } else { "sum" };
         return format!("the {what} of block {b} of {format} is another than the contract's (byte {at})");
     };
     let (value, right, wrong) = (x[b * block + i], right.cast_signed(), wrong.cast_signed());
