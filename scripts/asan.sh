@@ -9,8 +9,7 @@ set -euo pipefail
 # out). `-Zsanitizer` is an unstable flag, so RUSTC_BOOTSTRAP=1 is set, for this build only. Build output goes to
 # target/asan. Nothing is installed.
 #
-# Run: all tests of the engine (kernels against scalar, planted faults, GGUF files, golden data), and the plug-in and bench
-# tests of the harness, whose child processes are under the sanitizer too.
+# Run: all tests of the engine (kernels against scalar, planted faults, GGUF files, golden data).
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -47,5 +46,4 @@ export CARGO_TARGET_DIR=$PWD/target/asan
 export ASAN_OPTIONS="${ASAN_OPTIONS:-detect_leaks=0}"
 
 cargo test -p assay-engine --target "$target" --locked --lib --tests
-cargo test -p assay-harness --no-default-features --target "$target" --locked --test plugins --test bench
 printf '\nasan: all tests passed, and nothing was touched that should not be\n'
