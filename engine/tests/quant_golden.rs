@@ -109,17 +109,18 @@ fn painted(n: usize, low: i8, period: usize) -> Vec<i8> {
 #[test]
 fn every_format_returns_index_revealing_values_at_every_boundary() {
     for format in LOSSLESS {
+        let rows = 3_usize.next_multiple_of(format.info().rows_multiple);
         for cols in [1_usize, 31, 63, 64, 65, 128, 256, 300, 319, 320, 321, 384, 512, 640, 641, 768] {
             if !cols.is_multiple_of(format.info().cols_multiple) {
-                assert!(format.bytes(3, cols).is_err());
+                assert!(format.bytes(rows, cols).is_err());
                 continue;
             }
             for period in [3, 251] {
-                let values = painted(3 * cols, -1, period);
-                let matrix = Ternary { rows: 3, cols, values, scale: -0.375 };
+                let values = painted(rows * cols, -1, period);
+                let matrix = Ternary { rows, cols, values, scale: -0.375 };
                 let bytes = format.encode_ternary("w", &matrix).expect("encoded");
-                assert_eq!(format.validate("w", &bytes, 3, cols), Ok(()), "{} of {cols}", format.name());
-                let decoded = format.decode_ternary(&bytes, 3, cols);
+                assert_eq!(format.validate("w", &bytes, rows, cols), Ok(()), "{} of {cols}", format.name());
+                let decoded = format.decode_ternary(&bytes, rows, cols);
                 assert_eq!(decoded, Some(matrix), "{} of {cols}", format.name());
             }
         }
@@ -161,10 +162,10 @@ fn q8_0_rounds_ties_away_from_zero_as_ggml_does() {
 
 #[test]
 fn a_zero_matrix_keeps_its_scale() {
-    let matrix = Ternary { rows: 2, cols: 768, values: vec![0; 1536], scale: 0.75 };
+    let matrix = Ternary { rows: 4, cols: 768, values: vec![0; 4 * 768], scale: 0.75 };
     for format in LOSSLESS {
         let bytes = format.encode_ternary("w", &matrix).expect("encoded");
-        assert_eq!(format.decode_ternary(&bytes, 2, 768).as_ref(), Some(&matrix), "{}", format.name());
+        assert_eq!(format.decode_ternary(&bytes, 4, 768).as_ref(), Some(&matrix), "{}", format.name());
     }
 }
 
@@ -238,27 +239,27 @@ fn a_scale_that_is_no_number_is_refused_in_every_format() {
     };
     let valid = |format: Format| match format.info().ternary {
         true => {
-            format.encode_ternary("w", &Ternary { rows: 2, cols: 768, values: vec![1; 1536], scale: 1.0 })
+            format.encode_ternary("w", &Ternary { rows: 4, cols: 768, values: vec![1; 4 * 768], scale: 1.0 })
         }
-        false => format.encode_dense("w", &[1.0; 1536], 2, 768),
+        false => format.encode_dense("w", &[1.0; 4 * 768], 4, 768),
     };
     for format in Format::ALL {
         let info = format.info();
-        // The last block of row 1.
-        let block = 2 * format.row_bytes(768) - info.block_bytes;
+        // The last block of row 3.
+        let block = 4 * format.row_bytes(768) - info.block_bytes;
         for at in f16_at(format) {
             for bad in [0x7c00_u16, 0xfc00, 0x7e01] {
                 let mut bytes = valid(format).expect("encoded");
                 bytes[block + at..][..2].copy_from_slice(&bad.to_le_bytes());
-                let error = format.validate("w", &bytes, 2, 768).expect_err("no number").to_string();
-                assert!(error.contains(&format!("row 1, column {}", 768 - info.block)), "{error}");
+                let error = format.validate("w", &bytes, 4, 768).expect_err("no number").to_string();
+                assert!(error.contains(&format!("row 3, column {}", 768 - info.block)), "{error}");
             }
         }
         if info.tail_bytes > 0 {
             let mut bytes = valid(format).expect("encoded");
             let at = bytes.len() - info.tail_bytes;
             bytes[at..at + 4].copy_from_slice(&f32::NAN.to_le_bytes());
-            let error = format.validate("w", &bytes, 2, 768).expect_err("NaN").to_string();
+            let error = format.validate("w", &bytes, 4, 768).expect_err("NaN").to_string();
             assert!(error.contains("tensor scale is NaN"), "{error}");
         }
     }
@@ -294,6 +295,7 @@ proptest! {
         for format in LOSSLESS {
             let info = format.info();
             let cols = if info.cols_multiple == 1 { 1 + ragged } else { blocks * info.block };
+            let rows = rows.next_multiple_of(info.rows_multiple);
             let values: Vec<i8> = picks.iter().copied().cycle().take(rows * cols).collect();
             let matrix = Ternary { rows, cols, values, scale };
             let bytes = format.encode_ternary("w", &matrix).expect("encoded");
@@ -303,14 +305,14 @@ proptest! {
     }
 
     #[test]
-    fn no_payload_makes_a_reader_panic(bytes in prop::collection::vec(any::<u8>(), 2000)) {
+    fn no_payload_makes_a_reader_panic(bytes in prop::collection::vec(any::<u8>(), 4000)) {
         for format in Format::ALL {
-            let size = format.bytes(2, 256).expect("fits");
-            let bytes = &bytes[..size.min(2000)];
-            if bytes.len() == size && format.validate("w", bytes, 2, 256).is_ok() {
-                let decoded = format.decode_ternary(bytes, 2, 256).map(|t| t.values.len());
+            let size = format.bytes(4, 256).expect("fits");
+            let bytes = &bytes[..size.min(4000)];
+            if bytes.len() == size && format.validate("w", bytes, 4, 256).is_ok() {
+                let decoded = format.decode_ternary(bytes, 4, 256).map(|t| t.values.len());
                 let widened = format.widen(bytes).map(|x| x.len());
-                prop_assert!(decoded.or(widened).is_none_or(|n| n == 512));
+                prop_assert!(decoded.or(widened).is_none_or(|n| n == 1024));
             }
         }
     }
