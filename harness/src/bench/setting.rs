@@ -56,7 +56,7 @@ pub struct Setting {
     pub name: &'static str,
     /// Columns.
     pub cols: usize,
-    /// Bytes of weights that rows are added up to; [`PERIOD`] rows at least.
+    /// Bytes of weights that rows are added up to; 64 rows at least.
     pub bytes: usize,
     /// Tokens; 1 for a GEMV.
     pub tokens: usize,

@@ -145,14 +145,14 @@ pub(super) fn dot_i2s_i8_vnni<const R: usize>(rows: [&[u8]; R], x: &Acts) -> [i3
     out
 }
 
-/// Four groups of four rows with `dpbusd`: sums of whole bytes and of their low 6, 4 and 2 bits, see
+/// Four groups of four rows, which may be in memory (`FAR`), with `dpbusd`: sums of whole bytes and of their low 6, 4 and 2 bits, see
 /// [`crate::quant::i2_r4`]. The fields of a byte meet the same activations, so three masks serve four rows.
 ///
 /// No overflow: of 2^16 columns, those of a chunk, the sum of whole bytes is at most 2^16 · 255 · 128 = 2 139 095 040 in
 /// magnitude, below 2^31.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vnni")]
-fn dot_r4_i8_vnni(groups: [&[u8]; 4], x: &Acts) -> __m512i {
+fn dot_r4_i8_vnni<const FAR: bool>(groups: [&[u8]; 4], x: &Acts) -> __m512i {
     let masks = [_mm512_set1_epi8(0x3f), _mm512_set1_epi8(0x0f), _mm512_set1_epi8(0x03)];
     let lines = parts([0, 1, 2, 3].map(|g| groups[g].as_chunks::<64>().0), 0..groups[0].len() / 64);
     let mut total = _mm512_setzero_si512();
@@ -163,7 +163,9 @@ fn dot_r4_i8_vnni(groups: [&[u8]; 4], x: &Acts) -> __m512i {
         for (i, x) in x.iter().enumerate() {
             let x = load_i8(x);
             for g in 0..4 {
-                prefetch(&lines[g][i]);
+                if FAR {
+                    prefetch(&lines[g][i]);
+                }
                 let w = load_bytes(&lines[g][i]);
                 sums[4 * g] = _mm512_dpbusd_epi32(sums[4 * g], w, x);
                 for f in 0..3 {
@@ -176,6 +178,9 @@ fn dot_r4_i8_vnni(groups: [&[u8]; 4], x: &Acts) -> __m512i {
     }
     total
 }
+
+/// Bytes that may be in a second-level cache, where a prefetch only takes time.
+const SECOND_LEVEL_CACHE: usize = 1 << 20;
 
 /// Lines of 64 columns of four rows whose sums of bytes are taken together: 2^16 columns.
 const R4_LINES: usize = 1024;
@@ -192,11 +197,12 @@ fn r4_fields(sums: __m512i) -> __m512i {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 pub(super) fn gemv_r4_i8_vnni(w: &[u8], row_bytes: usize, x: &Acts, out: &mut [i32]) {
     x.assert_fits_r4(w, row_bytes, out.len());
-    let offset = _mm512_set1_epi32(x.sum());
+    let far = w.len() > SECOND_LEVEL_CACHE;
     by_rows(w, 4 * row_bytes, out.as_chunks_mut::<4>().0, |groups: [_; 4]| {
+        let codes = if far { dot_r4_i8_vnni::<true>(groups, x) } else { dot_r4_i8_vnni::<false>(groups, x) };
         let mut sums = [[0; 4]; 4];
         let all = sums.as_flattened_mut().as_mut_array().expect("four times four");
-        store16(all, _mm512_sub_epi32(dot_r4_i8_vnni(groups, x), offset));
+        store16(all, _mm512_sub_epi32(codes, _mm512_set1_epi32(x.sum())));
         sums
     });
 }
