@@ -8,7 +8,6 @@
 //! rows 0 .. n in R equal parts:   together are   i, n/R + i, 2 n/R + i, …   for i = 0, 1, …
 //! ```
 
-use std::array::from_fn;
 use std::ops::Range;
 
 /// Groups of `R` of `rows` rows, a row of each of `R` equal parts, then what is left over. Where the last group is not full
@@ -16,8 +15,13 @@ use std::ops::Range;
 #[inline(always)]
 pub(super) fn apart<const R: usize>(rows: usize) -> impl Iterator<Item = [usize; R]> {
     let part = rows / R;
-    let full = (0..part).map(move |i| from_fn(|r| r * part + i));
-    full.chain((R * part..rows).step_by(R).map(move |first| from_fn(|r| (first + r).min(rows - 1))))
+    (0..rows.div_ceil(R)).map(move |i| {
+        let mut group = [0; R];
+        for r in 0..R {
+            group[r] = if i < part { r * part + i } else { (R * part + r).min(rows - 1) };
+        }
+        group
+    })
 }
 
 /// Writes to `out` what `dot` gives for each row.
@@ -29,15 +33,20 @@ pub(super) fn by_rows<T: Copy, const R: usize>(
     dot: impl Fn([&[u8]; R]) -> [T; R],
 ) {
     for rows in apart::<R>(out.len()) {
-        let dots = dot(rows.map(|row| &w[row * row_bytes..][..row_bytes]));
-        for (row, dot) in rows.into_iter().zip(dots) {
-            out[row] = dot;
+        // Loops and not `map`, whose closure the compiler may leave a call.
+        let mut slices = [w; R];
+        for r in 0..R {
+            slices[r] = &w[rows[r] * row_bytes..][..row_bytes];
+        }
+        let dots = dot(slices);
+        for r in 0..R {
+            out[rows[r]] = dots[r];
         }
     }
 }
 
-/// The same part of each slice, all of one length then, so that one bound check serves for all. (With `map`, whose closure
-/// the compiler may leave a call, it would not know that.)
+/// The same part of each slice, all of one length then, so that one bound check serves for all. (With
+/// `map` the compiler may not see that.)
 #[inline(always)]
 pub(super) fn parts<T, const R: usize>(mut slices: [&[T]; R], range: Range<usize>) -> [&[T]; R] {
     for slice in &mut slices {

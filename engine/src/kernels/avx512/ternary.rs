@@ -154,7 +154,13 @@ pub(super) fn dot_i2s_i8_vnni<const R: usize>(rows: [&[u8]; R], x: &Acts) -> [i3
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vnni")]
 fn dot_r4_i8_vnni<const FAR: bool>(groups: [&[u8]; 4], x: &Acts) -> __m512i {
     let masks = [_mm512_set1_epi8(0x3f), _mm512_set1_epi8(0x0f), _mm512_set1_epi8(0x03)];
-    let lines = parts([0, 1, 2, 3].map(|g| groups[g].as_chunks::<64>().0), 0..groups[0].len() / 64);
+    let lines = [
+        groups[0].as_chunks::<64>().0,
+        groups[1].as_chunks::<64>().0,
+        groups[2].as_chunks::<64>().0,
+        groups[3].as_chunks::<64>().0,
+    ];
+    let lines = parts(lines, 0..groups[0].len() / 64);
     let mut total = _mm512_setzero_si512();
     for (chunk, x) in x.slots().as_chunks::<64>().0.chunks(R4_LINES).enumerate() {
         let lines = parts(lines, chunk * R4_LINES..chunk * R4_LINES + x.len());
