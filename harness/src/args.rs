@@ -277,8 +277,8 @@ pub(crate) struct CheckKernels {
 #[cfg(unix)]
 #[derive(Debug, ClapArgs)]
 pub(crate) struct BenchKernels {
-    /// Weight formats, by name; `all` for every one that holds rows of --cols [default: those that the plug-in or peer
-    /// multiplies, or I2_S,T5,TQ2_0,TQ1_0,Q8_0,Q6_K]
+    /// Weight formats, by name; `all` for every one that holds rows of --cols [default: I2_S,I2_R4,T5 and
+    /// those that the plug-in or peer multiplies, or TQ2_0,TQ1_0,Q8_0,Q6_K]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub(crate) format: Vec<String>,
     /// Instruction sets [default: all of this processor but scalar]

@@ -15,8 +15,10 @@ use std::time::Duration;
 /// Bytes of weights of the settings whose weights stay in the second-level cache.
 const CACHED: usize = 160 << 10;
 
-/// Weight formats that are timed where none is named.
-const USUAL: [&str; 6] = ["I2_S", "T5", "TQ2_0", "TQ1_0", "Q8_0", "Q6_K"];
+/// Weight formats that are timed where none is named: these, then those of a library or else [`USUAL`].
+const OWN: [&str; 3] = ["I2_S", "I2_R4", "T5"];
+/// See [`OWN`].
+const USUAL: [&str; 4] = ["TQ2_0", "TQ1_0", "Q8_0", "Q6_K"];
 
 #[derive(Serialize)]
 struct Result {
@@ -48,11 +50,12 @@ pub(super) fn run(args: &args::BenchKernels) -> anyhow::Result<Exit> {
         None => None,
     };
     let theirs = other.as_ref().map_or_else(Vec::new, multiplied_by);
-    let names = match (args.format.is_empty(), theirs.is_empty()) {
-        (false, _) => args.format.clone(),
-        (true, false) => theirs.clone(),
-        (true, true) => USUAL.map(str::to_owned).to_vec(),
-    };
+    let mut names = args.format.clone();
+    if names.is_empty() {
+        names = OWN.map(str::to_owned).to_vec();
+        let others = if theirs.is_empty() { USUAL.map(str::to_owned).to_vec() } else { theirs.clone() };
+        names.extend(others.into_iter().filter(|name| !OWN.contains(&name.as_str())));
+    }
     let formats = formats(&names, args.cols as usize)?;
     if let Some(loaded) = &other {
         ensure!(
