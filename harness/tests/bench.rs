@@ -114,16 +114,19 @@ fn an_absent_peer_is_skipped_with_the_command_that_fetches_it() {
 fn a_plug_in_is_timed_beside_ours_and_ours_are_held_against_it() {
     let folder = tempfile::tempdir().expect("folder");
     let library = plugin(&folder, "examples/plugins/rust/ternary.rs");
-    // Its format is the one that is timed.
+    // Its format is timed after the project's own.
     let args = ["--plugin", text(&library), "--isa", "scalar", "--cols", "512", "--json"];
     for setting in json(&bench(&args)).as_array().expect("settings") {
         let lines = lines(setting);
         let names: Vec<&str> = lines.iter().map(|(name, _)| *name).collect();
-        let ours =
-            if setting["tokens"] == 1 { "scalar gemv_i2s_i8 QK256" } else { "scalar gemm_i2s_i8 QK256" };
-        assert_eq!(names, [ours, "gemv_qk256_i8"]);
-        assert!(lines[0].1["of_peer"]["median"].is_f64(), "ours over theirs");
-        assert!(lines[1].1["of_peer"].is_null(), "nothing is held against itself");
+        let kind = if setting["tokens"] == 1 { "gemv" } else { "gemm" };
+        let ours = ["i2s_i8 I2_S", "r4_i8 I2_R4", "t5_i8 T5", "i2s_i8 QK256"];
+        let mut expected: Vec<String> = ours.iter().map(|name| format!("scalar {kind}_{name}")).collect();
+        expected.push("gemv_qk256_i8".to_owned());
+        assert_eq!(names, expected);
+        let (theirs, ours) = lines.split_last().expect("lines");
+        assert!(ours.iter().all(|(_, line)| line["of_peer"]["median"].is_f64()), "ours over theirs");
+        assert!(theirs.1["of_peer"].is_null(), "nothing is held against itself");
     }
     refused(
         &["--plugin", text(&library), "--format", "I2_S"],
