@@ -58,19 +58,13 @@ pub(super) trait Unit {
     const MAX: i32;
     /// How a block is scaled.
     const EXTRA: Extra = Extra::None;
+    /// Byte of a unit's f16 scale, where units have one.
+    const SCALE: usize = 0;
+    /// Byte of its f16 minimum ([`Extra::Min`]).
+    const MIN: usize = 0;
 
     /// The codes of one unit of `L` rows: `STEPS` steps from the words of [`Unit::CODES`].
     fn unpack<const L: usize>(words: &[Words<L>], out: &mut [Words<L>]);
-
-    /// Scale of a unit.
-    fn scale(_unit: &[u8]) -> f32 {
-        1.0
-    }
-
-    /// Minimum of a unit ([`Extra::Min`]).
-    fn min(_unit: &[u8]) -> f32 {
-        0.0
-    }
 
     /// Sub-scale `i` of a unit ([`Extra::SubScales`]).
     fn sub_scale(_unit: &[u8], _i: usize) -> i32 {
@@ -214,15 +208,11 @@ impl Unit for Tq1_0 {
     const SUMMED: usize = 65;
     const OFFSET: i32 = 1;
     const MAX: i32 = 2;
+    const SCALE: usize = 52;
 
     #[inline(always)]
     fn unpack<const L: usize>(words: &[Words<L>], out: &mut [Words<L>]) {
         trits(words, out);
-    }
-
-    #[inline(always)]
-    fn scale(unit: &[u8]) -> f32 {
-        f16_at(unit, 52)
     }
 }
 
@@ -236,15 +226,11 @@ impl Unit for Tq2_0 {
     const SUMMED: usize = 64;
     const OFFSET: i32 = 1;
     const MAX: i32 = 3;
+    const SCALE: usize = 64;
 
     #[inline(always)]
     fn unpack<const L: usize>(words: &[Words<L>], out: &mut [Words<L>]) {
         two_bits(words, out);
-    }
-
-    #[inline(always)]
-    fn scale(unit: &[u8]) -> f32 {
-        f16_at(unit, 64)
     }
 }
 
@@ -259,15 +245,11 @@ impl Unit for BitNet32 {
     const OFFSET: i32 = 2;
     const MAX: i32 = 3;
     const EXTRA: Extra = Extra::RowFactor;
+    const SCALE: usize = 8;
 
     #[inline(always)]
     fn unpack<const L: usize>(words: &[Words<L>], out: &mut [Words<L>]) {
         two_bits(words, out);
-    }
-
-    #[inline(always)]
-    fn scale(unit: &[u8]) -> f32 {
-        f16_at(unit, 8)
     }
 }
 
@@ -286,11 +268,6 @@ impl Unit for Q2_0 {
     fn unpack<const L: usize>(words: &[Words<L>], out: &mut [Words<L>]) {
         two_bits(&words[..2], &mut out[..8]);
         two_bits(&words[2..], &mut out[8..]);
-    }
-
-    #[inline(always)]
-    fn scale(unit: &[u8]) -> f32 {
-        f16_at(unit, 0)
     }
 }
 
@@ -311,11 +288,6 @@ impl Unit for Q8_0 {
             *out = word ^ 0x8080_8080;
         }
     }
-
-    #[inline(always)]
-    fn scale(unit: &[u8]) -> f32 {
-        f16_at(unit, 0)
-    }
 }
 
 /// Q4_0.
@@ -333,11 +305,6 @@ impl Unit for Q4_0 {
     fn unpack<const L: usize>(words: &[Words<L>], out: &mut [Words<L>]) {
         nibbles(words, out);
     }
-
-    #[inline(always)]
-    fn scale(unit: &[u8]) -> f32 {
-        f16_at(unit, 0)
-    }
 }
 
 /// Q4_1.
@@ -351,20 +318,11 @@ impl Unit for Q4_1 {
     const OFFSET: i32 = 0;
     const MAX: i32 = 15;
     const EXTRA: Extra = Extra::Min;
+    const MIN: usize = 2;
 
     #[inline(always)]
     fn unpack<const L: usize>(words: &[Words<L>], out: &mut [Words<L>]) {
         nibbles(words, out);
-    }
-
-    #[inline(always)]
-    fn scale(unit: &[u8]) -> f32 {
-        f16_at(unit, 0)
-    }
-
-    #[inline(always)]
-    fn min(unit: &[u8]) -> f32 {
-        f16_at(unit, 2)
     }
 }
 
@@ -379,6 +337,7 @@ impl Unit for Q6K {
     const OFFSET: i32 = 32;
     const MAX: i32 = 63;
     const EXTRA: Extra = Extra::SubScales;
+    const SCALE: usize = 208;
 
     #[inline(always)]
     fn unpack<const L: usize>(words: &[Words<L>], out: &mut [Words<L>]) {
@@ -391,11 +350,6 @@ impl Unit for Q6K {
                 *out = low >> (4 * (part / 2)) & FOUR_BITS | (high >> (2 * part) & TWO_BITS) << 4;
             }
         }
-    }
-
-    #[inline(always)]
-    fn scale(unit: &[u8]) -> f32 {
-        f16_at(unit, 208)
     }
 
     #[inline(always)]
@@ -660,9 +614,9 @@ pub(super) fn gemm_blocks<U: Unit, const L: usize, const R: usize>(
 fn fill_factors<U: Unit, const L: usize>(rows: Rows<'_>, first: usize, u: usize, out: &mut Factors<L>) {
     for l in 0..L {
         let unit = rows.unit::<U>(first + l, u);
-        out.scales[l] = U::scale(unit);
+        out.scales[l] = f16_at(unit, U::SCALE);
         if U::EXTRA == Extra::Min {
-            out.mins[l] = U::min(unit);
+            out.mins[l] = f16_at(unit, U::MIN);
         }
         if U::EXTRA == Extra::SubScales {
             for i in 0..16 {

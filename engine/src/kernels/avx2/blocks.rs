@@ -52,17 +52,6 @@ fn halves<const BYTES: usize>(blocks: &[&[u8; BYTES]; 8], at: usize) -> __m256 {
     _mm256_cvtph_ps(_mm_setr_epi16(h(0), h(1), h(2), h(3), h(4), h(5), h(6), h(7)))
 }
 
-/// Byte of a block's scale.
-const fn scale_at<U: Unit>() -> usize {
-    match U::BYTES {
-        tq1_0::BLOCK_BYTES => 52,
-        tq2_0::BLOCK_BYTES => 64,
-        bitnet32::BLOCK_BYTES => 8,
-        q6_k::BLOCK_BYTES => 208,
-        _ => 0,
-    }
-}
-
 /// Eight rows at a time: `y = fma(d_w · d_a, isum, y)` and what [`Extra`] adds. `isums` gives the exact sums of one block of
 /// activations (its number, and the part of the weight block that it meets) with eight weight blocks.
 #[inline]
@@ -82,7 +71,7 @@ fn gemv<U: Unit, const BYTES: usize>(
         for unit in 0..units {
             let blocks: [&[u8; BYTES]; 8] = from_fn(|r| &rows[r][unit]);
             blocks.iter().for_each(|block| prefetch_block(block, unit));
-            let d = halves(&blocks, scale_at::<U>());
+            let d = halves(&blocks, U::SCALE);
             for part in 0..parts {
                 let b = unit * parts + part;
                 let isum = _mm256_cvtepi32_ps(isums(&blocks, b, part));
@@ -91,7 +80,7 @@ fn gemv<U: Unit, const BYTES: usize>(
                     _ => _mm256_fmadd_ps(_mm256_mul_ps(d, _mm256_set1_ps(x.scales()[b])), isum, y),
                 };
                 if U::EXTRA == Extra::Min {
-                    y = _mm256_fmadd_ps(halves(&blocks, 2), _mm256_set1_ps(x.mins()[b]), y);
+                    y = _mm256_fmadd_ps(halves(&blocks, U::MIN), _mm256_set1_ps(x.mins()[b]), y);
                 }
             }
         }

@@ -83,29 +83,18 @@ fn scatter(out: &mut [f32], rows: [usize; 16], y: __m512) {
     }
 }
 
-/// Byte of a block's scale.
-const fn scale_at<U: Unit>() -> usize {
-    match U::BYTES {
-        tq1_0::BLOCK_BYTES => 52,
-        tq2_0::BLOCK_BYTES => 64,
-        bitnet32::BLOCK_BYTES => 8,
-        q6_k::BLOCK_BYTES => 208,
-        _ => 0,
-    }
-}
-
 /// `y = fma(d_w · d_a, isum, y)` and what [`Extra`] adds.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 fn scale<U: Unit>(rows: &Rows<'_>, unit: usize, block: usize, x: &Acts, isum: __m512i, y: __m512) -> __m512 {
-    let d = rows.halves::<U>(unit, scale_at::<U>());
+    let d = rows.halves::<U>(unit, U::SCALE);
     let d = match U::EXTRA {
         Extra::RowFactor => d,
         _ => _mm512_mul_ps(d, _mm512_set1_ps(x.scales()[block])),
     };
     let y = _mm512_fmadd_ps(d, _mm512_cvtepi32_ps(isum), y);
     match U::EXTRA {
-        Extra::Min => _mm512_fmadd_ps(rows.halves::<U>(unit, 2), _mm512_set1_ps(x.mins()[block]), y),
+        Extra::Min => _mm512_fmadd_ps(rows.halves::<U>(unit, U::MIN), _mm512_set1_ps(x.mins()[block]), y),
         _ => y,
     }
 }

@@ -28,17 +28,6 @@ fn halves<const BYTES: usize>(blocks: &[&[u8; BYTES]; 4], at: usize) -> float32x
     load_f16(&bytes)
 }
 
-/// Byte of a block's scale.
-const fn scale_at<U: Unit>() -> usize {
-    match U::BYTES {
-        tq1_0::BLOCK_BYTES => 52,
-        tq2_0::BLOCK_BYTES => 64,
-        bitnet32::BLOCK_BYTES => 8,
-        q6_k::BLOCK_BYTES => 208,
-        _ => 0,
-    }
-}
-
 /// Four rows at a time: `y = fma(d_w · d_a, isum, y)` and what [`Extra`] adds. `isums` gives the exact sums of one block of
 /// activations (its number, and the part of the weight block that it meets) with four weight blocks.
 #[inline]
@@ -57,13 +46,13 @@ fn gemv<U: Unit, const BYTES: usize>(
         let mut y = vdupq_n_f32(0.0);
         for unit in 0..units {
             let blocks: [&[u8; BYTES]; 4] = from_fn(|r| &rows[r][unit]);
-            let d = halves(&blocks, scale_at::<U>());
+            let d = halves(&blocks, U::SCALE);
             for part in 0..parts {
                 let b = unit * parts + part;
                 let d = if U::EXTRA == Extra::RowFactor { d } else { vmulq_n_f32(d, x.scales()[b]) };
                 y = vfmaq_f32(y, d, vcvtq_f32_s32(isums(&blocks, b, part)));
                 if U::EXTRA == Extra::Min {
-                    y = vfmaq_n_f32(y, halves(&blocks, 2), x.mins()[b]);
+                    y = vfmaq_n_f32(y, halves(&blocks, U::MIN), x.mins()[b]);
                 }
             }
         }
