@@ -1,6 +1,6 @@
 //! Which rows a GEMV takes together.
 //!
-//! A core reads several streams of addresses faster than one: here eight gave 1.4 to 1.5 times the bytes per second of one,
+//! A core reads several streams of addresses faster than one: here eight gave about 1.4 times the bytes per second of one,
 //! with the same bare loop (`assay kernels bench --setting stream` shows it for this machine). So the rows that a kernel
 //! takes together are not neighbours but lie far apart, and each is followed by its neighbour:
 //!
