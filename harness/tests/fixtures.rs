@@ -56,7 +56,7 @@ fn bytes_of(fixture: &Fixture) -> Vec<u8> {
 fn last_logits(bytes: &[u8], prompt: &[u32]) -> Vec<f32> {
     let gguf = Gguf::parse(bytes).expect("GGUF");
     let model = Model::load(&gguf, None).expect("model");
-    let request = Request { prompt: prompt.to_vec(), steps: 0, batch: 0 };
+    let request = Request { prompt: prompt.to_vec(), ..Request::default() };
     let kernels = kernels::get(Isa::Scalar).expect("scalar kernels");
     let mut last = Vec::new();
     let mut keep = |_, row: &[f32]| {
