@@ -43,6 +43,13 @@ pub(crate) enum Command {
     /// Compare two sets of receipts: verdicts as Markdown and CSV.
     #[cfg(feature = "report")]
     Report(Report),
+    /// The child process in which another program runs a model.
+    #[cfg(unix)]
+    #[command(hide = true)]
+    PeerChild {
+        /// What to load, as JSON.
+        load: String,
+    },
 }
 
 /// How a model is run.
