@@ -13,6 +13,8 @@ use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{AddedToken, PreTokenizerWrapper, SplitDelimiterBehavior};
 
+/// The tokenizer model of a file that has none and says so: llama.cpp wants to be told.
+const NONE: &str = "no_vocab";
 /// Control token, as `tokenizer.ggml.token_type` has it.
 const CONTROL: i32 = 3;
 /// User-defined token.
@@ -60,7 +62,9 @@ impl Tokenizer {
     /// # Errors
     /// - [`Error::Tokenizer`] for a tokenizer model or pre-tokenizer that is not supported, or an inconsistent vocabulary.
     pub fn read(gguf: &Gguf<'_>) -> Result<Option<Tokenizer>> {
-        let Some(model) = gguf.opt_str("tokenizer.ggml.model")? else { return Ok(None) };
+        let Some(model) = gguf.opt_str("tokenizer.ggml.model")?.filter(|model| *model != NONE) else {
+            return Ok(None);
+        };
         if model != "gpt2" {
             return Err(bad(format!("model '{}' is not supported yet (gpt2 is)", shown(model))));
         }

@@ -7,8 +7,10 @@ use super::llama_abi::{
 };
 use super::{Facts, Load, UBATCH};
 use crate::plugins::peers::best;
+use assay_engine::Error;
 use assay_engine::kernels::plugin::llama::path_of;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::fs::File;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::Mutex;
@@ -45,6 +47,7 @@ impl Llama {
             (int(load.threads, "threads")?, int(load.context, "positions")?.cast_unsigned());
         let library = c_path(&path_of(&load.folder, &backend))?;
         let path = c_path(&load.model)?;
+        File::open(&load.model).map_err(|e| Error::file(&load.model, &e).to_string())?;
         let model_failed = |what: &str| Err(format!("{}: {what}{}", load.model.display(), logged()));
         // SAFETY: the layouts have been held to the library; strings and structs outlive the calls; handles are not null.
         unsafe {
@@ -61,7 +64,7 @@ impl Llama {
             let model = (api.model_load)(path.as_ptr(), params);
             if model.is_null() {
                 return model_failed(
-                    "llama.cpp cannot load this model (`assay convert --type tq2_0 --arch bitnet` makes one that it can)",
+                    "llama.cpp cannot load it; `assay convert --arch bitnet` writes BitNet models as it knows them",
                 );
             }
             let mut params: ContextParams = api.built(|api, at| _ = (api.context_params)(at));
@@ -184,14 +187,13 @@ extern "C" fn log(level: c_int, text: *const c_char, _: *mut c_void) {
     }
 }
 
-/// The errors that the library has logged, as the end of a sentence.
+/// The first error that the library has logged, as the end of a sentence.
 fn logged() -> String {
     let text = LOG.lock().map(|mut log| std::mem::take(&mut *log)).unwrap_or_default();
-    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    match lines.as_slice() {
-        [] => String::new(),
-        lines => format!("; it says: {}", lines.join(" | ").chars().take(400).collect::<String>()),
-    }
+    // The first is the cause; those after it tell where it led.
+    let first = text.lines().map(str::trim).find(|line| !line.is_empty());
+    first
+        .map_or_else(String::new, |line| format!("; it says: {}", line.chars().take(300).collect::<String>()))
 }
 
 fn c_path(path: &Path) -> Result<CString> {
