@@ -4,7 +4,7 @@ use assay_engine::kernels::Isa;
 use assay_engine::model::Activation;
 use assay_engine::quant::Format;
 use assay_engine::quant::i2s::Packing;
-use assay_harness::convert::{HEADS, TARGETS};
+use assay_harness::convert::{ARCHITECTURES, HEADS, TARGETS};
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -43,6 +43,13 @@ pub(crate) enum Command {
     /// Compare two sets of receipts: verdicts as Markdown and CSV.
     #[cfg(feature = "report")]
     Report(Report),
+    /// The child process in which another program runs a model.
+    #[cfg(unix)]
+    #[command(hide = true)]
+    PeerChild {
+        /// What to load, as JSON.
+        load: String,
+    },
 }
 
 /// How a model is run.
@@ -172,6 +179,9 @@ pub(crate) struct Convert {
     /// Format of the embedding and the head, if they are to change: q8_0, q4_0, q4_1, q6_k, f16, bf16, f32
     #[arg(long, value_name = "FORMAT", value_parser = |name: &str| format_of(name, &HEADS))]
     pub(crate) head_type: Option<Format>,
+    /// Name another architecture, for a program that knows the graph by it: bitnet (llama.cpp). The gate is then another: silu
+    #[arg(long, value_name = "NAME", value_parser = architecture)]
+    pub(crate) arch: Option<&'static str>,
     /// How tensors of type 36 (I2_S) are packed; a file does not tell: 128/32, 64/16 (ARM builds of bitnet.cpp), linear-pm2
     /// (as BitNet-rs reads them)
     #[arg(long, value_parser = packing, default_value = "128/32")]
@@ -187,6 +197,11 @@ fn format_of(name: &str, allowed: &[Format]) -> Result<Format, String> {
         let names: Vec<String> = allowed.iter().map(|format| format.name().to_lowercase()).collect();
         format!("expected one of {}", names.join(", "))
     })
+}
+
+fn architecture(name: &str) -> Result<&'static str, String> {
+    let found = ARCHITECTURES.into_iter().find(|known| *known == name);
+    found.ok_or_else(|| format!("expected one of {}", ARCHITECTURES.join(", ")))
 }
 
 fn packing(name: &str) -> Result<Packing, String> {

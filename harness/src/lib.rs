@@ -1,7 +1,7 @@
 //! Holds ternary kernels and models to exact arithmetic, and writes down what happened.
 //!
 //! ```text
-//! fixtures → runs → convert → plugins → bench → receipts → reports
+//! fixtures → runs → convert → plugins → peers → bench → receipts → reports
 //! faults: published bugs for the checks;   check: all of them, on embedded data
 //! ```
 //!
@@ -16,6 +16,9 @@ pub mod runs;
 pub mod convert;
 
 pub mod plugins;
+
+#[cfg(unix)]
+pub mod peers;
 
 #[cfg(unix)]
 pub mod bench;

@@ -77,7 +77,7 @@ impl Folder {
 }
 
 fn to(target: Format) -> Request {
-    Request { target, head: None, packing: Packing::default() }
+    Request { target, head: None, packing: Packing::default(), arch: None }
 }
 
 /// The digests of decoded weights, by name.
@@ -92,13 +92,13 @@ fn every_format_and_back_gives_the_same_file() {
     let (folder, input) = Folder::with("in.gguf", &original);
     for target in LOSSLESS {
         let (there, back) = (folder.path("there.gguf"), folder.path("back.gguf"));
-        let rows = convert::convert(&input, &there, to(target)).expect("converted");
+        let rows = convert::convert(&input, &there, to(target)).expect("converted").rows;
         let row = rows.iter().find(|row| row.name == "blk.0.attn_q.weight").expect("row");
         assert_eq!((row.from, row.to), ("I2_S", target.name()));
         assert_eq!(row.decoded_sha256, Some(hex::encode(matrix.digest())), "{}", target.name());
         assert_eq!(row.bytes_after, target.bytes(ROWS, COLS).expect("size"));
         if target.info().ternary {
-            let again = convert::convert(&there, &back, to(Format::I2S)).expect("converted back");
+            let again = convert::convert(&there, &back, to(Format::I2S)).expect("converted back").rows;
             assert_eq!(digests(&again), digests(&rows), "{}", target.name());
             assert!(fs::read(&back).expect("file") == original, "{} and back", target.name());
         }
@@ -113,9 +113,9 @@ fn formats_convert_into_each_other() {
     let ternary: Vec<Format> = LOSSLESS.into_iter().filter(|format| format.info().ternary).collect();
     for first in &ternary {
         let (one, two) = (folder.path("one.gguf"), folder.path("two.gguf"));
-        let rows = convert::convert(&input, &one, to(*first)).expect("converted");
+        let rows = convert::convert(&input, &one, to(*first)).expect("converted").rows;
         for second in &ternary {
-            let again = convert::convert(&one, &two, to(*second)).expect("converted");
+            let again = convert::convert(&one, &two, to(*second)).expect("converted").rows;
             assert_eq!(digests(&again), digests(&rows), "{} to {}", first.name(), second.name());
         }
     }
@@ -128,7 +128,7 @@ fn a_scale_that_is_no_f16_goes_to_a_scale_tensor_where_there_are_such() {
     let (folder, input) = Folder::with("in.gguf", &file("bitnet", data.clone()));
     for target in [Format::Tq1_0, Format::Tq2_0, Format::Q2_0, Format::BitNet32, Format::F16] {
         let out = folder.path("out.gguf");
-        let rows = convert::convert(&input, &out, to(target)).expect("converted");
+        let rows = convert::convert(&input, &out, to(target)).expect("converted").rows;
         let row = rows.iter().find(|row| row.name == "blk.0.attn_q.weight").expect("row");
         assert!(row.scale_moved, "{}", target.name());
         let expected = Ternary { rows: ROWS, cols: COLS, values: golden_values(), scale };
@@ -140,7 +140,7 @@ fn a_scale_that_is_no_f16_goes_to_a_scale_tensor_where_there_are_such() {
         // Converting on keeps the pair.
         let again = convert::convert(&out, &folder.path("again.gguf"), to(Format::Tq2_0));
         if target != Format::F16 {
-            assert_eq!(digests(&again.expect("converted")), digests(&rows));
+            assert_eq!(digests(&again.expect("converted").rows), digests(&rows));
         }
     }
     // Elsewhere it is refused, with what to do.
@@ -194,17 +194,18 @@ fn type_36_is_read_as_the_caller_says() {
     let (folder, input) = Folder::with("arm.gguf", &arm);
     let out = folder.path("out.gguf");
     let request = Request { packing: Packing::Blocks64, ..to(Format::I2S) };
-    let rows = convert::convert(&input, &out, request).expect("converted");
+    let rows = convert::convert(&input, &out, request).expect("converted").rows;
     let expected = Ternary { rows: ROWS, cols: COLS, values, scale: 0.5 }.digest();
     assert_eq!(digests(&rows), [("blk.0.attn_q.weight".to_owned(), hex::encode(expected))]);
     assert_eq!(rows.iter().find(|row| row.from == "I2_S-64/16").map(|row| row.to), Some("I2_S"));
     // Read wrongly, it is another matrix: that is why nothing is guessed.
-    let rows = convert::convert(&input, &out, to(Format::T5)).expect("converted");
+    let rows = convert::convert(&input, &out, to(Format::T5)).expect("converted").rows;
     assert_ne!(digests(&rows)[0].1, hex::encode(expected));
     // As linear-pm2, every byte is a valid one; the format travels as named bytes and comes back.
     let request = Request { packing: Packing::LinearPm2, ..to(Format::LinearPm2) };
-    let rows = convert::convert(&input, &out, request).expect("converted");
-    let again = convert::convert(&out, &folder.path("again.gguf"), to(Format::LinearPm2)).expect("copied");
+    let rows = convert::convert(&input, &out, request).expect("converted").rows;
+    let again =
+        convert::convert(&out, &folder.path("again.gguf"), to(Format::LinearPm2)).expect("copied").rows;
     assert_eq!(digests(&again), digests(&rows));
 }
 
@@ -215,7 +216,7 @@ fn the_head_is_quantised_and_norms_stay() {
     let out = folder.path("out.gguf");
     for head in HEADS {
         let request = Request { head: Some(head), ..to(Format::I2S) };
-        let rows = convert::convert(&input, &out, request).expect("converted");
+        let rows = convert::convert(&input, &out, request).expect("converted").rows;
         let to: Vec<&str> = rows.iter().map(|row| row.to).collect();
         assert_eq!(to, [head.name(), "I2_S", "F32"]);
         let bytes = fs::read(&out).expect("file");
@@ -236,7 +237,7 @@ fn golden_models_keep_their_digests_and_their_metadata() {
         [("bitnet-stable", Format::Q2_0), ("llama-stable", Format::T5), ("b158-chaotic", Format::I2S64)]
     {
         let (input, out) = (golden(&format!("{model}.gguf")), folder.path("out.gguf"));
-        let rows = convert::convert(&input, &out, to(target)).expect("converted");
+        let rows = convert::convert(&input, &out, to(target)).expect("converted").rows;
         let (before, after) = (fs::read(&input).expect("file"), fs::read(&out).expect("file"));
         let (before, after) = (Gguf::parse(&before).expect("GGUF"), Gguf::parse(&after).expect("GGUF"));
         for (name, digest) in digests(&rows) {
@@ -246,7 +247,8 @@ fn golden_models_keep_their_digests_and_their_metadata() {
         for (key, value) in before.metadata().iter().filter(|(key, _)| *key != "general.file_type") {
             assert_eq!(after.get(key), Some(value), "{model}: {key}");
         }
-        assert_eq!(after.get("general.file_type"), None, "the old one would be wrong");
+        let expected = (target == Format::Q2_0).then_some(41);
+        assert_eq!(after.opt_u32("general.file_type"), Ok(expected), "the old one would be wrong");
     }
 }
 
@@ -294,4 +296,43 @@ fn the_command_converts_inspects_and_runs_with_the_same_bits() {
         assert!(stderr.contains(expected), "{stderr}");
         assert!(!none.exists());
     }
+}
+
+#[test]
+fn another_architecture_is_another_name_and_another_gate() {
+    let folder = Folder::new();
+    let out = folder.path("out.gguf");
+    let input = golden("b158-stable.gguf");
+    let (file, original) = (out.to_str().expect("UTF-8"), input.to_str().expect("UTF-8"));
+    let (code, stdout, stderr) = assay(&["convert", original, file, "--type", "i2_s", "--arch", "bitnet"]);
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stdout.contains("bitnet instead of bitnet-b1.58: its gate is silu, not relu2"), "{stdout}");
+    let (before, after) = (fs::read(&input).expect("file"), fs::read(&out).expect("file"));
+    let (before, after) = (Gguf::parse(&before).expect("GGUF"), Gguf::parse(&after).expect("GGUF"));
+    assert_eq!(after.metadata().len(), before.metadata().len());
+    for ((old, value), (new, same)) in before.metadata().iter().zip(after.metadata()) {
+        assert_eq!(old.replace("bitnet-b1.58.", "bitnet."), *new);
+        assert!(value == same || *new == "general.architecture", "{new}");
+    }
+    // With the old gate it is the old model, to the bit; with its own it is not.
+    let logits = |model: &str, more: &[&str]| {
+        let (code, stdout, stderr) =
+            assay(&[&["run", model, "--tokens", "1,2,3", "--steps", "4", "--json"], more].concat());
+        assert_eq!(code, 0, "{stderr}");
+        serde_json::from_str::<Value>(&stdout).expect("JSON")["logits"]["sha256"].clone()
+    };
+    assert_eq!(logits(file, &["--activation", "relu2"]), logits(original, &[]));
+    assert_ne!(logits(file, &[]), logits(original, &[]));
+    // Its scales may leave their blocks: no f16 holds them.
+    let converted = convert::convert(&input, &out, Request { arch: Some("bitnet"), ..to(Format::Q2_0) });
+    assert!(converted.expect("converted").rows.iter().any(|row| row.scale_moved));
+    // Another graph has no such name.
+    let request = Request { arch: Some("bitnet"), ..to(Format::Q2_0) };
+    let error = refused(&folder, &golden("llama-stable.gguf"), request);
+    assert!(error.contains("general.architecture") && error.contains("got llama"), "{error}");
+    let none = folder.path("none.gguf");
+    let (code, _, stderr) =
+        assay(&["convert", original, none.to_str().expect("UTF-8"), "--type", "q2_0", "--arch", "llama"]);
+    assert_eq!(code, 2);
+    assert!(stderr.contains("expected one of bitnet"), "{stderr}");
 }

@@ -1,10 +1,12 @@
-//! Modules use only what stands to their left: `fixtures → runs → convert → plugins → bench → receipts → reports`, then `check`.
+//! Modules use only what stands to their left: `fixtures → runs → convert → plugins → peers → bench → receipts → reports`, then `check`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const ORDER: [&str; 10] =
-    ["files", "fixtures", "runs", "convert", "plugins", "bench", "receipts", "reports", "faults", "check"];
+const ORDER: [&str; 11] = [
+    "files", "fixtures", "runs", "convert", "plugins", "peers", "bench", "receipts", "reports", "faults",
+    "check",
+];
 
 fn rust_files(path: &Path, files: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(path).expect("folder") {

@@ -30,6 +30,9 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use vocabulary::{Kind, Spelling, Vocabulary, special_id};
 
+/// The tokenizer model of a file that has none and says so: llama.cpp wants to be told.
+const NONE: &str = "no_vocab";
+
 /// A tokenizer for one model file.
 #[derive(Debug)]
 pub struct Tokenizer {
@@ -59,7 +62,9 @@ impl Tokenizer {
     /// - [`Error::Metadata`] for the id of a special token that is not in the vocabulary.
     /// - Those of [`Gguf::require`] for keys that are missing or have another type.
     pub fn read(gguf: &Gguf<'_>) -> Result<Option<Tokenizer>> {
-        let Some(name) = gguf.opt_str("tokenizer.ggml.model")? else { return Ok(None) };
+        let Some(name) = gguf.opt_str("tokenizer.ggml.model")?.filter(|name| *name != NONE) else {
+            return Ok(None);
+        };
         let pre = gguf.opt_str("tokenizer.ggml.pre")?;
         let (vocabulary, model, adds_begin, warning) = match name {
             "gpt2" => {

@@ -4,7 +4,7 @@ use crate::args;
 use crate::exit::Exit;
 use crate::output;
 use anyhow::Context as _;
-use assay_harness::convert::{self, Error, Request, Row};
+use assay_harness::convert::{self, Converted, Error, Renamed, Request, Row};
 use serde::Serialize;
 
 #[derive(Serialize)]
@@ -15,15 +15,17 @@ struct Output {
     head: Option<&'static str>,
     /// How tensors of type 36 in the input were read.
     layout: &'static str,
+    arch: Option<Renamed>,
     bytes_before: usize,
     bytes_after: usize,
     tensors: Vec<Row>,
 }
 
 pub(super) fn run(args: &args::Convert) -> anyhow::Result<Exit> {
-    let request = Request { target: args.target, head: args.head_type, packing: args.layout };
-    let rows = match convert::convert(&args.input, &args.output, request) {
-        Ok(rows) => rows,
+    let request =
+        Request { target: args.target, head: args.head_type, packing: args.layout, arch: args.arch };
+    let Converted { rows, arch } = match convert::convert(&args.input, &args.output, request) {
+        Ok(converted) => converted,
         Err(error @ Error::Mismatch { .. }) => {
             output::error(&error.into());
             return Ok(Exit::Mismatch);
@@ -37,6 +39,7 @@ pub(super) fn run(args: &args::Convert) -> anyhow::Result<Exit> {
         target: request.target.name(),
         head: request.head.map(|head| head.name()),
         layout: request.packing.name(),
+        arch,
         bytes_before: sum(|row| row.bytes_before),
         bytes_after: sum(|row| row.bytes_after),
         tensors: rows,
@@ -69,7 +72,7 @@ fn plain(output: &Output) -> String {
     let rows: Vec<Vec<String>> = output.tensors.iter().map(cells).collect();
     let head = ["tensor", "from", "to", "rows x cols", "bytes", "decoded", "scale"];
     let digests = output.tensors.iter().filter(|row| row.decoded_sha256.is_some()).count();
-    [
+    let mut text = [
         output::table(&head, &rows, &[3, 4]),
         String::new(),
         format!("read     {}, type 36 as {}", output.input, output.layout),
@@ -81,5 +84,16 @@ fn plain(output: &Output) -> String {
         ),
         format!("verdict  held: {digests} tensors decode to the same weights before and after"),
     ]
-    .join("\n")
+    .join("\n");
+    if let Some(arch) = &output.arch {
+        text += &format!("\narch     {} instead of {}", arch.to, arch.from);
+        if arch.gate_after != arch.gate_before {
+            text += &format!(
+                ": its gate is {}, not {}, so the file is another model. Use it to time programs and to compare \
+                 them on it; `assay run --activation {}` gives it the old gate",
+                arch.gate_after, arch.gate_before, arch.gate_before
+            );
+        }
+    }
+    text
 }

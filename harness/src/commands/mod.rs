@@ -35,7 +35,17 @@ pub(crate) fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Receipt(args) => receipt::run(&args),
         #[cfg(feature = "report")]
         Command::Report(args) => report::run(&args),
+        #[cfg(unix)]
+        Command::PeerChild { load } => peer_child(&load),
     }
+}
+
+/// The child process in which another program runs a model.
+#[cfg(unix)]
+fn peer_child(load: &str) -> anyhow::Result<Exit> {
+    let load = serde_json::from_str(load).context("what the parent process asks to load")?;
+    assay_harness::peers::run_worker(&load)?;
+    Ok(Exit::Held)
 }
 
 /// The backend that the arguments ask for.

@@ -1,7 +1,7 @@
-//! Metadata of the new file: everything unchanged, save what says how tensors are stored.
+//! Metadata of the new file: everything unchanged, save what says how tensors are stored, and the architecture's name.
 
-use super::Request;
 use super::plan::Plan;
+use super::{Renamed, Request};
 use assay_engine::gguf::{Gguf, OwnedArray, OwnedValue};
 use assay_engine::quant::Format;
 use assay_engine::tensor::{LAYOUT_KEY, layout_name, shape_key, type_of};
@@ -9,7 +9,12 @@ use assay_engine::tensor::{LAYOUT_KEY, layout_name, shape_key, type_of};
 const FILE_TYPE: &str = "general.file_type";
 
 /// The entries of the new file, in the order of the old one; new ones at the end.
-pub(super) fn converted(gguf: &Gguf<'_>, plan: &Plan<'_>, request: Request) -> Vec<(String, OwnedValue)> {
+pub(super) fn converted(
+    gguf: &Gguf<'_>,
+    plan: &Plan<'_>,
+    request: Request,
+    arch: Option<&Renamed>,
+) -> Vec<(String, OwnedValue)> {
     let mut entries = Vec::new();
     for (key, value) in gguf.metadata() {
         match *key {
@@ -28,7 +33,8 @@ pub(super) fn converted(gguf: &Gguf<'_>, plan: &Plan<'_>, request: Request) -> V
     for (part, (rows, cols)) in shapes {
         entries.push((shape_key(&part.name), OwnedArray::of([cols as u64, rows as u64]).into()));
     }
-    entries
+    let Some(arch) = arch else { return entries };
+    entries.into_iter().map(|(key, value)| arch.entry(key, value)).chain(arch.missing(gguf)).collect()
 }
 
 /// `llama_ftype` of a model with these weights: llama.cpp's numbers, and bitnet.cpp's for I2_S. `None` for formats
@@ -41,6 +47,7 @@ const fn file_type(target: Format) -> Option<u32> {
         Format::Tq1_0 => Some(36),
         Format::Tq2_0 => Some(37),
         Format::I2S => Some(40),
+        Format::Q2_0 => Some(41),
         _ => None,
     }
 }

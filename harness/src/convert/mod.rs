@@ -3,18 +3,21 @@
 //! ```text
 //! plan.rs      what becomes of every tensor: copied, re-encoded, or its scale moved to a `.scale` tensor
 //! decoded.rs   what a tensor decodes to, whatever its format: the digest that must not change
-//! metadata.rs  what of the metadata follows from the formats
+//! arch.rs      another architecture's name for the same graph
+//! metadata.rs  what of the metadata follows from the formats, and from the name
 //! ```
 //!
 //! The new file is written under a temporary name, read again, and held to the old one tensor by tensor: digests of decoded
 //! weights, and the bytes of what was copied. Only then does it get its name.
 
+mod arch;
 mod decoded;
 mod metadata;
 mod plan;
 
 use crate::files;
 use crate::runs::file::ModelFile;
+pub use arch::Renamed;
 use assay_engine::gguf::{Gguf, Writer};
 use assay_engine::quant::Format;
 use assay_engine::quant::i2s::Packing;
@@ -46,6 +49,9 @@ pub const TARGETS: [Format; 13] = [
 pub const HEADS: [Format; 7] =
     [Format::Q8_0, Format::Q4_0, Format::Q4_1, Format::Q6K, Format::F16, Format::Bf16, Format::F32];
 
+/// Architectures that a file can be renamed to: those that llama.cpp knows, with the graph of BitNet b1.58.
+pub const ARCHITECTURES: [&str; 1] = ["bitnet"];
+
 /// What to convert to, and how to read what there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Request {
@@ -55,6 +61,8 @@ pub struct Request {
     pub head: Option<Format>,
     /// How tensors of type 36 are packed in the input.
     pub packing: Packing,
+    /// The architecture that the new file names, one of [`ARCHITECTURES`]; `None` leaves the old name.
+    pub arch: Option<&'static str>,
 }
 
 /// What became of one tensor.
@@ -76,6 +84,15 @@ pub struct Row {
     pub decoded_sha256: Option<String>,
     /// The scale went to a `.scale` tensor, because the format cannot hold it.
     pub scale_moved: bool,
+}
+
+/// What became of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Converted {
+    /// Its tensors.
+    pub rows: Vec<Row>,
+    /// Its architecture, where [`Request::arch`] asks for one.
+    pub arch: Option<Renamed>,
 }
 
 /// Why a file was not converted. Nothing has been written then.
@@ -104,17 +121,19 @@ pub enum Error {
 /// Converts `input` into the file at `output`, which appears whole or not at all.
 ///
 /// # Errors
-/// - [`Error::Engine`] if the input is damaged, a tensor does not fit its new format, or the output cannot be written.
+/// - [`Error::Engine`] if the input is damaged, a tensor does not fit its new format, the graph is not that of the new
+///   architecture, or the output cannot be written.
 /// - [`Error::Mismatch`] if the new file does not decode to the same weights.
-pub fn convert(input: &Path, output: &Path, request: Request) -> Result<Vec<Row>, Error> {
+pub fn convert(input: &Path, output: &Path, request: Request) -> Result<Converted, Error> {
     let real = files::output_file(output, &[input])?;
     let file = ModelFile::open(input)?;
     let mut gguf = file.gguf()?;
     gguf.read_i2s_as(request.packing);
+    let arch = request.arch.map(|name| Renamed::new(&gguf, name)).transpose()?;
     let plan = Plan::new(&gguf, request)?;
     let temporary = files::temporary_beside(&real)?;
     let mut out = BufWriter::new(temporary.as_file());
-    writer(&gguf, &plan, request).write(&mut out)?;
+    writer(&gguf, &plan, request, arch.as_ref()).write(&mut out)?;
     let failed = |e: &std::io::Error| assay_engine::Error::file(&real, e);
     out.flush().map_err(|e| failed(&e))?;
     drop(out);
@@ -124,13 +143,13 @@ pub fn convert(input: &Path, output: &Path, request: Request) -> Result<Vec<Row>
         held(&gguf, &written.gguf()?, &plan)?
     };
     temporary.persist(&real).map_err(|e| failed(&e.error))?;
-    Ok(rows)
+    Ok(Converted { rows, arch })
 }
 
-fn writer<'a>(gguf: &Gguf<'_>, plan: &'a Plan<'_>, request: Request) -> Writer<'a> {
+fn writer<'a>(gguf: &Gguf<'_>, plan: &'a Plan<'_>, request: Request, arch: Option<&Renamed>) -> Writer<'a> {
     let mut writer = Writer::new();
     writer.version(gguf.version());
-    for (key, value) in metadata::converted(gguf, plan, request) {
+    for (key, value) in metadata::converted(gguf, plan, request, arch) {
         writer.put(key, value);
     }
     for part in &plan.parts {

@@ -85,7 +85,7 @@ impl<'a> Plan<'a> {
                 "its blocks differ in scale or hold +2, so it has no values with one scale to convert",
             )
         })?;
-        let (ternary, extra) = split(gguf, tensor.name, decoded, target)?;
+        let (ternary, extra) = split(gguf, tensor.name, decoded, request)?;
         let data = target.encode_ternary(tensor.name, &ternary)?;
         let dims = match kind {
             GgmlType::I8 => vec![data.len() as u64],
@@ -158,13 +158,16 @@ fn split(
     gguf: &Gguf<'_>,
     name: &str,
     decoded: Decoded,
-    target: Format,
+    request: Request,
 ) -> Result<(Ternary, Option<(String, f32)>)> {
-    let scale = decoded.ternary.scale;
+    let (scale, target) = (decoded.ternary.scale, request.target);
     if target.holds_scale(scale) {
         return Ok((decoded.ternary, None));
     }
-    let architecture = gguf.opt_str("general.architecture")?.unwrap_or("none");
+    let architecture = match request.arch {
+        Some(arch) => arch,
+        None => gguf.opt_str("general.architecture")?.unwrap_or("none"),
+    };
     let scale_tensor = scale_name(name).filter(|_| WITH_SCALE_TENSORS.contains(&architecture));
     let Some(scale_tensor) = scale_tensor else {
         let problem = format!(

@@ -19,7 +19,7 @@ const SIGNALS: [c_int; 7] =
     [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGABRT, libc::SIGSYS, libc::SIGALRM];
 
 /// Name of a signal.
-pub(super) fn signal_name(signal: i32) -> String {
+pub(crate) fn signal_name(signal: i32) -> String {
     let names = ["SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT", "SIGSYS", "SIGALRM"];
     let known = SIGNALS.iter().zip(names).find(|(known, _)| **known == signal);
     match (known, signal) {
@@ -34,7 +34,7 @@ pub(super) fn signal_name(signal: i32) -> String {
 ///
 /// # Errors
 /// - the system refuses.
-pub(super) fn take_stdout() -> std::io::Result<std::fs::File> {
+pub(crate) fn take_stdout() -> std::io::Result<std::fs::File> {
     use std::os::fd::FromRawFd as _;
     // SAFETY: descriptors 1 and 2 are open in a child that the parent has just started; the new one belongs to the file.
     unsafe {
@@ -50,7 +50,7 @@ pub(super) fn take_stdout() -> std::io::Result<std::fs::File> {
 }
 
 /// No core files; no life after the parent.
-pub(super) fn limit() {
+pub(crate) fn limit() {
     let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: sets limits of this process.
     unsafe {
@@ -161,11 +161,11 @@ fn write_fault(context: *mut c_void) -> &'static str {
 
 /// A child that may have to be stopped.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Victim(libc::pid_t);
+pub(crate) struct Victim(libc::pid_t);
 
 impl Victim {
     /// The child with this id, which leads a process group of its own and has not been waited for.
-    pub(super) fn new(id: u32) -> Victim {
+    pub(crate) fn new(id: u32) -> Victim {
         Victim(libc::pid_t::try_from(id).unwrap_or(libc::pid_t::MAX))
     }
 
@@ -176,7 +176,7 @@ impl Victim {
     }
 
     /// Ends it and all that it has started.
-    pub(super) fn kill_group(self) {
+    pub(crate) fn kill_group(self) {
         // SAFETY: sends a signal to the group that our child leads.
         unsafe { libc::kill(-self.0, libc::SIGKILL) };
     }

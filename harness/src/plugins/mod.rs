@@ -22,7 +22,7 @@ mod check;
 #[cfg(unix)]
 mod child;
 #[cfg(unix)]
-mod fault;
+pub(crate) mod fault;
 mod formats;
 mod groups;
 #[cfg(unix)]

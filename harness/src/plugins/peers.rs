@@ -138,7 +138,7 @@ impl Source {
 /// # Safety
 /// - As [`open`].
 #[expect(unsafe_code, reason = "as Source::load")]
-unsafe fn best(folder: &Path) -> Result<String> {
+pub(crate) unsafe fn best(folder: &Path) -> Result<String> {
     let mut best = (0, None);
     for backend in llama::backends(folder)? {
         // SAFETY: the caller's promise, passed on.

@@ -1,0 +1,206 @@
+//! A model in llama.cpp, behind safe functions. Every error says what to do.
+#![expect(unsafe_code, reason = "calls a C library through its function pointers")]
+
+use super::llama_abi::{
+    Api, Batch, ContextParams, F16, FLASH_ATTENTION_OFF, Handle, LOAD_MMAP, LOG_CONTINUED, LOG_ERROR,
+    ModelParams, PoolParams,
+};
+use super::{Facts, Load, UBATCH};
+use crate::plugins::peers::best;
+use assay_engine::Error;
+use assay_engine::kernels::plugin::llama::path_of;
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::fs::File;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::sync::Mutex;
+
+type Result<T> = std::result::Result<T, String>;
+
+/// What the library has logged as errors since the last look.
+static LOG: Mutex<String> = Mutex::new(String::new());
+
+/// A model with one context: its tokens so far, and threads that sleep unless something is fed.
+pub(super) struct Llama {
+    api: Api,
+    context: Handle,
+    memory: Handle,
+    pool: Handle,
+    fed: Vec<i32>,
+    facts: Facts,
+}
+
+impl Llama {
+    /// Loads libraries and model.
+    ///
+    /// # Safety
+    /// - code of strangers runs in this process from now on.
+    pub(super) unsafe fn load(load: &Load) -> Result<Llama> {
+        let backend = match &load.backend {
+            Some(backend) => backend.clone(),
+            // SAFETY: the caller's promise.
+            None => unsafe { best(&load.folder) }.map_err(|e| e.to_string())?,
+        };
+        // SAFETY: the caller's promise.
+        let api = unsafe { Api::load(&load.folder, &backend) }?;
+        let (threads, size) =
+            (int(load.threads, "threads")?, int(load.context, "positions")?.cast_unsigned());
+        let library = c_path(&path_of(&load.folder, &backend))?;
+        let path = c_path(&load.model)?;
+        File::open(&load.model).map_err(|e| Error::file(&load.model, &e).to_string())?;
+        let model_failed = |what: &str| Err(format!("{}: {what}{}", load.model.display(), logged()));
+        // SAFETY: the layouts have been held to the library; strings and structs outlive the calls; handles are not null.
+        unsafe {
+            (api.log_set)(Some(log), std::ptr::null_mut());
+            if (api.backend_load)(library.as_ptr()).is_null() {
+                return Err(format!(
+                    "llama.cpp's backend {backend} does not run on this processor{}; choose another backend",
+                    logged()
+                ));
+            }
+            (api.backend_init)();
+            let mut params: ModelParams = api.built(|api, at| _ = (api.model_params)(at));
+            (params.n_gpu_layers, params.load_mode) = (0, LOAD_MMAP);
+            let model = (api.model_load)(path.as_ptr(), params);
+            if model.is_null() {
+                return model_failed(
+                    "llama.cpp cannot load it; `assay convert --arch bitnet` writes BitNet models as it knows them",
+                );
+            }
+            let mut params: ContextParams = api.built(|api, at| _ = (api.context_params)(at));
+            (params.n_ctx, params.n_batch, params.n_ubatch) = (size, size, UBATCH);
+            (params.n_outputs_max, params.flash_attn_type) = (1, FLASH_ATTENTION_OFF);
+            (params.n_threads, params.n_threads_batch) = (threads, threads);
+            (params.type_k, params.type_v) = (F16, F16);
+            let context = (api.context_new)(model, params);
+            if context.is_null() {
+                return model_failed("llama.cpp cannot make a context; ask for fewer positions");
+            }
+            let pool: PoolParams = api.built(|api, at| (api.pool_params)(at, threads));
+            let pool = (api.pool_new)(&raw const pool);
+            (api.pool_attach)(context, pool, pool);
+            let mut text = [0 as c_char; 128];
+            (api.model_desc)(model, text.as_mut_ptr(), text.len());
+            let facts = Facts {
+                name: format!("llama.cpp/{backend}"),
+                version: api.version(),
+                model: CStr::from_ptr(text.as_ptr()).to_string_lossy().into_owned(),
+                vocab: (api.vocab_tokens)((api.model_vocab)(model)).cast_unsigned(),
+                context: (api.context_size)(context),
+                threads: load.threads,
+            };
+            let memory = (api.memory)(context);
+            let loaded = Llama { api, context, memory, pool, fed: Vec::new(), facts };
+            loaded.sleep();
+            Ok(loaded)
+        }
+    }
+
+    pub(super) fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// Forgets all tokens but the first `keep`.
+    pub(super) fn keep(&mut self, keep: usize) -> Result<()> {
+        let keep = keep.min(self.fed.len());
+        // SAFETY: the memory is the context's; positions from `keep` on, or all of them.
+        let done = unsafe {
+            match keep {
+                0 => {
+                    (self.api.memory_clear)(self.memory, false);
+                    true
+                }
+                _ => (self.api.memory_remove)(self.memory, 0, int(keep, "tokens")?, -1),
+            }
+        };
+        if !done {
+            return Err(format!("llama.cpp cannot forget what follows {keep} tokens{}", logged()));
+        }
+        self.fed.truncate(keep);
+        Ok(())
+    }
+
+    /// Makes `prompt` the tokens so far; what it has in common with them is not computed again, save the last token.
+    pub(super) fn become_prompt(&mut self, prompt: &[i32]) -> Result<()> {
+        let common = self.fed.iter().zip(prompt).take_while(|(a, b)| a == b).count();
+        self.keep(common.min(prompt.len().saturating_sub(1)))?;
+        let new = self.fed.len();
+        self.feed(&prompt[new..])
+    }
+
+    /// Feeds tokens at once; the logits after the last are there when it returns.
+    pub(super) fn feed(&mut self, tokens: &[i32]) -> Result<()> {
+        let batch = Batch {
+            n_tokens: int(tokens.len(), "tokens")?,
+            token: tokens.as_ptr(),
+            embd: std::ptr::null(),
+            pos: std::ptr::null(),
+            n_seq_id: std::ptr::null(),
+            seq_id: std::ptr::null(),
+            logits: std::ptr::null(),
+        };
+        // SAFETY: the context is alive, and the tokens for the time of the call.
+        let code = unsafe {
+            let code = (self.api.decode)(self.context, batch);
+            (self.api.synchronize)(self.context);
+            code
+        };
+        if code != 0 {
+            return Err(format!(
+                "llama.cpp cannot compute {} tokens after {} (code {code}){}",
+                tokens.len(),
+                self.fed.len(),
+                logged()
+            ));
+        }
+        self.fed.extend(tokens);
+        Ok(())
+    }
+
+    /// The logits after the last token.
+    pub(super) fn logits(&self) -> Result<&[f32]> {
+        // SAFETY: the context is alive; a row has as many logits as the vocabulary has tokens, until the next call.
+        unsafe {
+            let row = (self.api.logits)(self.context, -1);
+            if row.is_null() {
+                return Err(format!("llama.cpp has no logits{}; feed a token first", logged()));
+            }
+            Ok(std::slice::from_raw_parts(row, self.facts.vocab as usize))
+        }
+    }
+
+    /// Sends the threads to sleep: without this they poll for a while after each request, on cores that others measure on.
+    pub(super) fn sleep(&self) {
+        // SAFETY: the pool is alive, and nothing is being computed. The next computation wakes it.
+        unsafe { (self.api.pool_pause)(self.pool) };
+    }
+}
+
+extern "C" fn log(level: c_int, text: *const c_char, _: *mut c_void) {
+    if text.is_null() || ![LOG_ERROR, LOG_CONTINUED].contains(&level) {
+        return;
+    }
+    // SAFETY: a C string of the library, for the time of this call.
+    let text = unsafe { CStr::from_ptr(text) }.to_string_lossy();
+    if let Ok(mut log) = LOG.lock() {
+        log.push_str(&text);
+    }
+}
+
+/// The first error that the library has logged, as the end of a sentence.
+fn logged() -> String {
+    let text = LOG.lock().map(|mut log| std::mem::take(&mut *log)).unwrap_or_default();
+    // The first is the cause; those after it tell where it led.
+    let first = text.lines().map(str::trim).find(|line| !line.is_empty());
+    first
+        .map_or_else(String::new, |line| format!("; it says: {}", line.chars().take(300).collect::<String>()))
+}
+
+fn c_path(path: &Path) -> Result<CString> {
+    CString::new(path.as_os_str().as_bytes())
+        .map_err(|_| format!("{}: a C program takes no path with a null byte; rename it", path.display()))
+}
+
+fn int(n: impl TryInto<i32> + Copy + std::fmt::Display, what: &str) -> Result<i32> {
+    n.try_into().map_err(|_| format!("{n} {what} are too many for llama.cpp; ask for less than 2^31"))
+}
