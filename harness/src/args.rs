@@ -25,6 +25,11 @@ pub(crate) enum Command {
     Check(Check),
     /// Run a model: tokens, text, logits digest, speed.
     Run(Run),
+    /// How well a model predicts a text.
+    Perplexity(Perplexity),
+    /// Time a whole model, prompts and single tokens, beside what the machine allows and beside llama.cpp.
+    #[cfg(unix)]
+    Bench(BenchModel),
     /// Hold a model's logits to another implementation's.
     Parity(Parity),
     /// Say what is in a GGUF file, and what is wrong with it.
@@ -84,15 +89,41 @@ pub(crate) struct Check {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Run {
-    /// A GGUF model.
-    pub(crate) model: PathBuf,
+    /// A GGUF model [default: the small trained one that is part of the program]
+    pub(crate) model: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) prompt: Prompt,
-    /// Tokens to generate.
+    /// Tokens to generate at most.
     #[arg(long, default_value_t = 32)]
     pub(crate) steps: usize,
+    /// The prompt is what a user says: the model's chat template is put around it.
+    #[arg(long, requires = "text")]
+    pub(crate) chat: bool,
+    /// What the system says before, with --chat.
+    #[arg(long, value_name = "TEXT", requires = "chat")]
+    pub(crate) system: Option<String>,
+    /// End before this text is generated; may be given several times.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) stop: Vec<String>,
+    /// Go on after a token that ends what the model says.
+    #[arg(long)]
+    pub(crate) ignore_eos: bool,
+    #[command(flatten)]
+    pub(crate) sampling: Sampling,
     #[command(flatten)]
     pub(crate) backend: Backend,
+    /// Read the file into memory instead of using it where it lies.
+    #[arg(long)]
+    pub(crate) read: bool,
+    /// Compute no logits of the prompt but those of its last token: faster, the same tokens; the digest has fewer rows.
+    #[arg(long, conflicts_with_all = ["logits", "out"])]
+    pub(crate) skip_prompt_logits: bool,
+    /// Write keys and values of all tokens fed, to go on from later.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) save_state: Option<PathBuf>,
+    /// Go on from keys and values that --save-state wrote; the prompt must begin with its tokens.
+    #[arg(long, value_name = "FILE", conflicts_with = "out")]
+    pub(crate) load_state: Option<PathBuf>,
     /// Gate of the feed-forward block, for a file that is known to be mislabelled; recorded in the receipt.
     #[arg(long, value_enum)]
     pub(crate) activation: Option<Gate>,
@@ -111,8 +142,94 @@ pub(crate) struct Run {
     pub(crate) json: bool,
 }
 
+/// How tokens are chosen: the largest logit, unless a temperature is given.
 #[derive(Debug, ClapArgs)]
-#[group(required = true, multiple = false)]
+pub(crate) struct Sampling {
+    /// Draw tokens, with logits divided by this; 0 takes the largest.
+    #[arg(long, value_name = "T", default_value_t = 0.0, conflicts_with = "out")]
+    pub(crate) temperature: f32,
+    /// Draw among this many of the most likely tokens; 0: all.
+    #[arg(long, value_name = "K", default_value_t = 40, requires = "temperature")]
+    pub(crate) top_k: usize,
+    /// Draw among the most likely tokens that together reach this probability.
+    #[arg(long, value_name = "P", default_value_t = 0.95, requires = "temperature")]
+    pub(crate) top_p: f32,
+    /// Draw among tokens at least this likely, as a part of the most likely one.
+    #[arg(long, value_name = "P", default_value_t = 0.05, requires = "temperature")]
+    pub(crate) min_p: f32,
+    /// Divide positive logits of tokens that were there already by this, multiply negative ones; 1 changes nothing.
+    #[arg(long, value_name = "R", default_value_t = 1.0, conflicts_with = "out")]
+    pub(crate) repeat_penalty: f32,
+    /// Tokens that count as there already.
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub(crate) repeat_last_n: usize,
+    /// Seed of the draws: the same seed draws the same, on any machine.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Perplexity {
+    /// A GGUF model with a tokenizer.
+    pub(crate) model: PathBuf,
+    /// The text: a UTF-8 file, or - for standard input.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) text: PathBuf,
+    /// Tokens of a window [default: 512, or the model's context where that is smaller]
+    #[arg(long)]
+    pub(crate) context: Option<usize>,
+    /// Tokens from one window to the next [default: windows do not overlap]
+    #[arg(long)]
+    pub(crate) stride: Option<usize>,
+    #[command(flatten)]
+    pub(crate) backend: Backend,
+    /// Gate of the feed-forward block, for a file that is known to be mislabelled.
+    #[arg(long, value_enum)]
+    pub(crate) activation: Option<Gate>,
+    /// How tensors of type 36 (I2_S) are packed: 128/32, 64/16, linear-pm2
+    #[arg(long, value_parser = packing, default_value = "128/32")]
+    pub(crate) layout: Packing,
+    /// The result as JSON on stdout.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[cfg(unix)]
+#[derive(Debug, ClapArgs)]
+pub(crate) struct BenchModel {
+    /// A GGUF model [default: the small trained one that is part of the program]
+    pub(crate) model: Option<PathBuf>,
+    /// Numbers of threads.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 2])]
+    pub(crate) threads: Vec<usize>,
+    /// Tokens of the prompt that is timed.
+    #[arg(long, value_name = "TOKENS", default_value_t = 128)]
+    pub(crate) prefill: usize,
+    /// Tokens before those that are timed one at a time.
+    #[arg(long, value_name = "TOKENS", value_delimiter = ',', default_values_t = [128])]
+    pub(crate) depth: Vec<usize>,
+    /// Single tokens a turn.
+    #[arg(long, default_value_t = 8)]
+    pub(crate) steps: usize,
+    /// Rounds in which all take turns.
+    #[arg(long, default_value_t = 5)]
+    pub(crate) rounds: usize,
+    /// Instruction set [default: the best of this processor]
+    #[arg(long, value_parser = |name: &str| Isa::parse(name))]
+    pub(crate) isa: Option<Isa>,
+    /// llama.cpp or llama.cpp:BACKEND, to take turns with (scripts/peers.sh fetches it)
+    #[arg(long, value_name = "PEER")]
+    pub(crate) peer: Option<String>,
+    /// The file that the peer runs [default: the model's; `assay convert --type tq2_0 --arch bitnet` makes one that llama.cpp knows]
+    #[arg(long, value_name = "FILE", requires = "peer")]
+    pub(crate) peer_model: Option<PathBuf>,
+    /// The result as JSON on stdout.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+#[group(multiple = false)]
 pub(crate) struct Prompt {
     /// The prompt as text, for models with a tokenizer. The begin token comes first where the model asks for it.
     #[arg(long = "prompt", value_name = "TEXT")]

@@ -13,6 +13,12 @@ pub(crate) fn line(text: &str) -> anyhow::Result<()> {
     }
 }
 
+/// Writes a piece of text that goes on, to a terminal.
+pub(crate) fn piece(text: &str) {
+    let mut out = io::stdout().lock();
+    drop(out.write_all(printable(text).as_bytes()).and_then(|()| out.flush()));
+}
+
 /// Writes a value as JSON to stdout.
 pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
     line(&serde_json::to_string_pretty(value)?)

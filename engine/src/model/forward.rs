@@ -78,6 +78,11 @@ impl<'m, 'a> Session<'m, 'a> {
         &self.state
     }
 
+    /// Forgets all positions from `n` on.
+    pub fn truncate(&mut self, n: usize) {
+        self.state.tokens.truncate(n);
+    }
+
     /// Feeds `tokens` and returns the logits of the `rows` asked for, `(rows, vocab)`.
     ///
     /// # Errors

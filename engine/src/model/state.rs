@@ -61,6 +61,11 @@ impl State {
         self.tokens.len()
     }
 
+    /// Bytes of keys and values that there is room for.
+    pub fn bytes(&self) -> usize {
+        self.layers.iter().map(|layer| layer.k.len() + layer.v.len()).sum()
+    }
+
     /// The tokens that were fed.
     pub fn tokens(&self) -> &[u32] {
         &self.tokens

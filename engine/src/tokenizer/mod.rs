@@ -200,6 +200,11 @@ impl Tokenizer {
         &self.vocabulary.endings
     }
 
+    /// The token that comes before every text, where the file asks for one.
+    pub fn prefix(&self) -> Option<u32> {
+        self.begin.filter(|_| self.adds_begin)
+    }
+
     /// The begin token, if the file names one.
     pub fn begin(&self) -> Option<u32> {
         self.begin

@@ -26,7 +26,7 @@ pub struct Spread {
 
 impl Spread {
     /// Of at least one value.
-    fn of(mut values: Vec<f64>) -> Spread {
+    pub(super) fn of(mut values: Vec<f64>) -> Spread {
         values.sort_by(f64::total_cmp);
         Spread { median: values[values.len() / 2], min: values[0], max: values[values.len() - 1] }
     }

@@ -2,12 +2,15 @@
 
 #[cfg(unix)]
 mod bench;
+#[cfg(unix)]
+mod bench_model;
 mod check;
 mod convert;
 mod fixtures;
 mod inspect;
 mod kernels;
 mod parity;
+mod perplexity;
 mod plugins;
 mod receipt;
 #[cfg(feature = "report")]
@@ -16,7 +19,11 @@ mod run;
 
 use crate::args::{self, Command};
 use crate::exit::Exit;
+use crate::output;
 use anyhow::Context as _;
+use assay_engine::gguf::Gguf;
+use assay_engine::tokenizer::Tokenizer;
+use assay_harness::runs::tiny;
 use assay_harness::files;
 use assay_harness::receipts::text::FileName;
 use assay_harness::runs::engine::Backend;
@@ -27,6 +34,9 @@ pub(crate) fn run(command: Command) -> anyhow::Result<Exit> {
     match command {
         Command::Check(args) => check::run(&args),
         Command::Run(args) => run::run(&args),
+        Command::Perplexity(args) => perplexity::run(&args),
+        #[cfg(unix)]
+        Command::Bench(args) => bench_model::run(&args),
         Command::Parity(args) => parity::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Convert(args) => convert::run(&args),
@@ -61,6 +71,25 @@ fn backend(args: &args::Backend) -> anyhow::Result<Backend> {
 /// Opens a model file for reading in place.
 fn open(path: &Path) -> anyhow::Result<ModelFile> {
     Ok(ModelFile::open(path)?)
+}
+
+/// The model that is asked for, mapped or read; or the one that is part of the program.
+fn model_file(path: Option<&Path>, read: bool) -> anyhow::Result<ModelFile> {
+    Ok(match path {
+        None => tiny::model(),
+        Some(path) if read => ModelFile::read(path)?,
+        Some(path) => ModelFile::open(path)?,
+    })
+}
+
+/// The tokenizer of a model that cannot do without.
+fn tokenizer(gguf: &Gguf<'_>) -> anyhow::Result<Tokenizer> {
+    let tokenizer = Tokenizer::read(gguf)?
+        .context("no tokenizer in the file (key tokenizer.ggml.model); name a file that has one")?;
+    if let Some(warning) = tokenizer.warning() {
+        output::note(&format!("warning: {warning}"));
+    }
+    Ok(tokenizer)
 }
 
 /// Asks, before the work, whether receipts about `file` can be put into `out`.

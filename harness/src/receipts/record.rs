@@ -248,7 +248,7 @@ fn run_predicate(facts: ModelFacts, run: &Run) -> Result<Predicate> {
         model: Some(facts),
         input: Some(Input {
             prompt_token_ids: run.request.prompt.clone(),
-            steps: small(run.request.steps),
+            steps: small(outcome.generated.len()),
             sampling: Sampling::Greedy {},
         }),
         measurement: Some(measurement(outcome)),

@@ -1,12 +1,13 @@
 //! One run of the engine, with everything a receipt needs to say about it.
 
 use super::Result;
-use assay_engine::decode::{self, Outcome, Request};
+use assay_engine::decode::{self, Hooks, Outcome, Request};
 use assay_engine::exact::environment::{self, FloatEnvironment};
 use assay_engine::kernels::{self, Isa, Kernels};
-use assay_engine::model::Model;
+use assay_engine::model::{Model, Session};
 use assay_engine::threads::Pool;
 use std::num::NonZero;
+use std::ops::ControlFlow;
 
 /// How to run: the instruction set, the threads, the cut of the prompt.
 #[derive(Debug, Clone, Copy)]
@@ -63,10 +64,24 @@ pub fn run(
     steps: usize,
     on_logits: &mut (dyn FnMut(u32, &[f32]) -> assay_engine::Result<()> + Send),
 ) -> Result<Run> {
+    let request = Request { prompt: prompt.to_vec(), steps, batch: backend.batch, ..Request::default() };
+    let mut session = Session::new(model, backend.kernels, request.capacity())?;
+    go_on(&mut session, backend, request, &mut Hooks { on_logits, on_token: &mut |_| ControlFlow::Continue(()) })
+}
+
+/// Runs `request` in a session that may hold the beginning of its prompt already.
+///
+/// # Errors
+/// - as [`run`], or if the prompt does not go on from the session.
+pub fn go_on(
+    session: &mut Session<'_, '_>,
+    backend: Backend,
+    request: Request,
+    hooks: &mut Hooks<'_>,
+) -> Result<Run> {
     let environment = environment::check()?;
     let pool = Pool::new(backend.threads)?;
-    let request = Request { prompt: prompt.to_vec(), steps, batch: backend.batch, ..Request::default() };
-    let outcome = decode::generate(model, backend.kernels, &pool, &request, on_logits)?;
+    let outcome = decode::go_on(session, &pool, &request, hooks)?;
     Ok(Run { backend, request, outcome, environment })
 }
 

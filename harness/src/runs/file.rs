@@ -31,6 +31,23 @@ impl ModelFile {
         Ok(ModelFile { name, bytes: Bytes::Mapped(MappedFile::open(path)?) })
     }
 
+    /// Reads the whole file into memory: nothing that happens to the file later can change what runs.
+    ///
+    /// # Errors
+    /// - it is missing, unreadable, not a regular file, or longer than memory.
+    pub fn read(path: &Path) -> Result<ModelFile> {
+        let mapped = ModelFile::open(path)?;
+        let mut bytes = Vec::new();
+        let length = mapped.bytes().len();
+        bytes.try_reserve_exact(length).map_err(|_| assay_engine::Error::File {
+            path: path.display().to_string(),
+            problem: format!("no memory for its {length} bytes"),
+            advice: "use it where it lies, without --read",
+        })?;
+        bytes.extend_from_slice(mapped.bytes());
+        Ok(ModelFile { name: mapped.name, bytes: Bytes::Owned(bytes) })
+    }
+
     /// A model that is part of the program.
     pub fn embedded(name: &str, bytes: &'static [u8]) -> ModelFile {
         ModelFile { name: name.to_owned(), bytes: Bytes::Static(bytes) }

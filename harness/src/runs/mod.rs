@@ -8,6 +8,9 @@
 //! hostile.rs   the corpus of broken files held to a reader
 //! matrix.rs    one digest for every number of threads and every cut of the prompt
 //! compare.rs   the metrics, in fixed order in f64
+//! perplexity.rs  how well a model predicts a text
+//! text.rs      generated text as it comes, and stop strings
+//! tiny.rs      the small trained model that is part of the program
 //! parity.rs    a run held to golden data: verdict and numbers
 //! ```
 
@@ -19,6 +22,9 @@ pub mod golden;
 pub mod hostile;
 pub mod matrix;
 pub mod parity;
+pub mod perplexity;
+pub mod text;
+pub mod tiny;
 
 /// What can go wrong around a run.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
