@@ -1,17 +1,18 @@
-//! Tokens in, tokens out: greedy decoding, the logits digest, and the time each phase took.
+//! Tokens in, tokens out: decoding, the logits digest, and the time each phase took.
 
 use crate::error::{Error, Result};
-use crate::exact::argmax;
 use crate::kernels::Kernels;
-use crate::model::{Model, Session};
+use crate::model::{Model, Rows, Session};
+use crate::sample::{Sampler, Sampling};
 use crate::threads::Pool;
 use crate::trace::hash_f32;
 use crate::work::{Counts, Key};
 use sha2::{Digest, Sha256};
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 /// What to run.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Request {
     /// Token ids of the prompt; at least one.
     pub prompt: Vec<u32>,
@@ -19,12 +20,21 @@ pub struct Request {
     pub steps: usize,
     /// Tokens of the prompt that are fed at a time; 0 feeds it whole, up to [`MAX_BATCH`]. It never changes a result.
     pub batch: usize,
+    /// Tokens of the prompt whose logits are computed: of all, or of the last one alone (for `None` too: a token is chosen from them).
+    pub prompt_logits: Rows,
+    /// How tokens are chosen.
+    pub sampling: Sampling,
 }
 
-/// Most tokens that are fed at a time: the logits of a batch are in memory together.
+/// Most tokens that are fed at a time: their activations, and the logits of a batch, are in memory together.
 pub const MAX_BATCH: usize = 512;
 
 impl Request {
+    /// Positions that the run needs.
+    pub fn capacity(&self) -> usize {
+        self.prompt.len().saturating_add(self.steps)
+    }
+
     /// Tokens of the prompt that are really fed at a time.
     pub fn batch_size(&self) -> usize {
         let wanted = if self.batch == 0 { MAX_BATCH } else { self.batch };
@@ -57,13 +67,13 @@ pub struct Sample {
 pub struct Outcome {
     /// The generated token ids.
     pub generated: Vec<u32>,
-    /// Rows of logits: `prompt + steps`; row k belongs to token k.
+    /// Rows of logits: one for each token that was fed, or without those of the prompt but the last.
     pub rows: usize,
     /// Columns of logits.
     pub vocab: usize,
     /// SHA-256 of all logits, row-major, as little-endian f32.
     pub logits_sha256: [u8; 32],
-    /// Digest of the residual stream after each layer.
+    /// Digest of the residual stream after each layer, over the tokens that were fed.
     pub layer_chain: Vec<[u8; 32]>,
     /// Digest of the RoPE tables.
     pub rope_sha256: [u8; 32],
@@ -83,7 +93,7 @@ impl Outcome {
     }
 }
 
-/// Runs `request` greedily on `model`. `on_logits` is given each row of logits in order, with the token it belongs to.
+/// Runs `request` on `model`. `on_logits` is given each row of logits in order, with the token it belongs to.
 ///
 /// # Errors
 /// - [`Error::Input`] for an empty prompt, an id outside the vocabulary or too long a sequence;
@@ -96,44 +106,87 @@ pub fn generate(
     request: &Request,
     on_logits: &mut (dyn FnMut(u32, &[f32]) -> Result<()> + Send),
 ) -> Result<Outcome> {
-    pool.run(|| Run::new(model, kernels, request, on_logits)?.finish(request))
+    let mut session = Session::new(model, kernels, request.capacity())?;
+    go_on(&mut session, pool, request, &mut Hooks { on_logits, on_token: &mut |_| ControlFlow::Continue(()) })
 }
 
-struct Run<'r, 'm, 'a> {
-    session: Session<'m, 'a>,
+/// What a caller sees of a run while it goes on.
+pub struct Hooks<'h> {
+    /// Each row of logits in order, with the token it belongs to.
+    pub on_logits: &'h mut (dyn FnMut(u32, &[f32]) -> Result<()> + Send),
+    /// Each token that was chosen, before it is fed; a break ends the run without it.
+    pub on_token: &'h mut (dyn FnMut(u32) -> ControlFlow<()> + Send),
+}
+
+impl std::fmt::Debug for Hooks<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hooks")
+    }
+}
+
+/// As [`generate`], in a session that may hold the beginning of the prompt already: those tokens are not fed again.
+///
+/// # Errors
+/// - as [`generate`];
+/// - [`Error::State`] if the session's tokens are not the beginning of the prompt, with one at least to go.
+pub fn go_on(
+    session: &mut Session<'_, '_>,
+    pool: &Pool,
+    request: &Request,
+    hooks: &mut Hooks<'_>,
+) -> Result<Outcome> {
+    if request.prompt.is_empty() {
+        let expected = "at least one token id".to_owned();
+        return Err(Error::Input { what: "prompt", expected, got: "none".to_owned() });
+    }
+    let held = session.state().tokens();
+    let rest = request.prompt.strip_prefix(held).filter(|rest| !rest.is_empty()).ok_or_else(|| {
+        let same = held.iter().zip(&request.prompt).take_while(|(a, b)| a == b).count();
+        Error::State {
+            problem: format!(
+                "it holds {} tokens, of which the prompt of {} begins with {same}",
+                held.len(),
+                request.prompt.len()
+            ),
+            advice: "give a prompt that begins with all of them and goes on",
+        }
+    })?;
+    let sampler = Sampler::new(request.sampling, session.kernels())?;
+    let vocab = session.model().config.vocab;
+    let run = Run { session, sampler, hash: Sha256::new(), rows: 0, vocab, samples: Vec::new(), hooks };
+    pool.run(|| run.finish(rest, request))
+}
+
+struct Run<'r, 'h, 'm, 'a> {
+    session: &'r mut Session<'m, 'a>,
+    sampler: Sampler,
     hash: Sha256,
     rows: usize,
     vocab: usize,
     samples: Vec<Sample>,
-    on_logits: &'r mut (dyn FnMut(u32, &[f32]) -> Result<()> + Send),
+    hooks: &'r mut Hooks<'h>,
 }
 
-impl<'r, 'm, 'a> Run<'r, 'm, 'a> {
-    fn new(
-        model: &'m Model<'a>,
-        kernels: &'static Kernels,
-        request: &Request,
-        on_logits: &'r mut (dyn FnMut(u32, &[f32]) -> Result<()> + Send),
-    ) -> Result<Self> {
-        if request.prompt.is_empty() {
-            let expected = "at least one token id".to_owned();
-            return Err(Error::Input { what: "prompt", expected, got: "none".to_owned() });
-        }
-        let capacity = request.prompt.len().saturating_add(request.steps);
-        let session = Session::new(model, kernels, capacity)?;
-        let vocab = model.config.vocab;
-        Ok(Run { session, hash: Sha256::new(), rows: 0, vocab, samples: Vec::new(), on_logits })
-    }
-
-    fn finish(mut self, request: &Request) -> Result<Outcome> {
+impl Run<'_, '_, '_, '_> {
+    fn finish(mut self, prompt: &[u32], request: &Request) -> Result<Outcome> {
         let mut next = 0;
-        for tokens in request.prompt.chunks(request.batch_size()) {
-            next = self.feed(Phase::Prefill, tokens)?;
+        let mut left = prompt.len();
+        for tokens in prompt.chunks(request.batch_size()) {
+            left -= tokens.len();
+            let rows = match request.prompt_logits {
+                Rows::All => Rows::All,
+                Rows::Last | Rows::None if left == 0 => Rows::Last,
+                Rows::Last | Rows::None => Rows::None,
+            };
+            next = self.feed(Phase::Prefill, tokens, rows)?;
         }
         let mut generated = Vec::with_capacity(request.steps);
         for _ in 0..request.steps {
+            if (self.hooks.on_token)(next).is_break() {
+                break;
+            }
             generated.push(next);
-            next = self.feed(Phase::Decode, &[next])?;
+            next = self.feed(Phase::Decode, &[next], Rows::All)?;
         }
         Ok(Outcome {
             generated,
@@ -147,19 +200,19 @@ impl<'r, 'm, 'a> Run<'r, 'm, 'a> {
         })
     }
 
-    /// Feeds tokens and returns the greedy choice after the last of them.
-    fn feed(&mut self, phase: Phase, tokens: &[u32]) -> Result<u32> {
+    /// Feeds tokens and returns the token chosen after the last of them; 0 where no logits are computed.
+    fn feed(&mut self, phase: Phase, tokens: &[u32], rows: Rows) -> Result<u32> {
         let start = Instant::now();
-        let logits = self.session.feed(tokens)?;
+        let logits = self.session.feed(tokens, rows)?;
         self.samples.push(Sample { phase, tokens: tokens.len(), time: start.elapsed() });
         hash_f32(&mut self.hash, &logits);
-        let rows = logits.chunks(self.vocab);
-        self.rows += rows.len();
-        let mut choice = 0;
-        for (&token, row) in tokens.iter().zip(rows) {
-            (self.on_logits)(token, row)?;
-            choice = argmax(row);
+        let count = logits.len() / self.vocab;
+        self.rows += count;
+        for (&token, row) in tokens[tokens.len() - count..].iter().zip(logits.chunks(self.vocab)) {
+            (self.hooks.on_logits)(token, row)?;
         }
+        let last = logits.chunks(self.vocab).next_back();
+        let choice = last.map_or(0, |row| self.sampler.choose(row, self.session.state().tokens()));
         // The vocabulary is bounded by the configuration, far below u32::MAX.
         Ok(choice as u32)
     }

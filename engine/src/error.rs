@@ -130,6 +130,14 @@ pub enum Error {
         /// What the user can do about it.
         advice: &'static str,
     },
+    /// A saved KV state is damaged, or of another model or prompt.
+    #[error("saved state: {problem}; {advice}")]
+    State {
+        /// What is wrong.
+        problem: String,
+        /// What the user can do about it.
+        advice: &'static str,
+    },
     /// A shared library is no plug-in, or not one that can be used here.
     #[error("{path}: {problem}; {advice}")]
     Plugin {

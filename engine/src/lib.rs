@@ -3,8 +3,9 @@
 //! ```text
 //! bytes of a file → gguf → tensor ─┐
 //!           quant (weight formats) ┤
-//!  exact (the arithmetic contract) ┴→ kernels → model → decode → tokens, logits, digests, work
-//!                                              tokenizer ↗
+//!  exact (the arithmetic contract) ┴→ kernels → model ──→ decode → tokens, logits, digests, work
+//!                                              sample ↗
+//! gguf → tokenizer: text ↔ ids
 //! ```
 //!
 //! Modules use only what stands before them in this list.
@@ -31,6 +32,8 @@ pub mod work;
 pub mod model;
 
 pub mod tokenizer;
+
+pub mod sample;
 
 pub mod decode;
 

@@ -31,7 +31,7 @@ fn with_tensor(tensor: &str, change: impl Fn(&mut Vec<u8>)) -> Vec<u8> {
 fn error_of(model: &[u8], prompt: &[u32], threads: usize) -> Error {
     let gguf = Gguf::parse(model).expect("GGUF");
     let model = Model::load(&gguf, None).expect("model");
-    let request = Request { prompt: prompt.to_vec(), steps: 1, batch: 0 };
+    let request = Request { prompt: prompt.to_vec(), steps: 1, ..Request::default() };
     let pool = Pool::new(threads).expect("threads");
     generate(&model, kernels::best(), &pool, &request, &mut |_, _| Ok(())).expect_err("must stop")
 }

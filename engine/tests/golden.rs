@@ -100,7 +100,8 @@ fn models() -> Vec<Golden> {
 fn run(golden: &Golden, kernels: &'static Kernels, threads: usize, batch: usize) -> Outcome {
     let gguf = Gguf::parse(&golden.file).expect("GGUF");
     let model = Model::load(&gguf, None).expect("model");
-    let request = Request { prompt: golden.prompt.clone(), steps: golden.greedy.len(), batch };
+    let request =
+        Request { prompt: golden.prompt.clone(), steps: golden.greedy.len(), batch, ..Request::default() };
     let pool = Pool::new(threads).expect("threads");
     generate(&model, kernels, &pool, &request, &mut |_, _| Ok(())).expect("run")
 }

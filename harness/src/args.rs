@@ -219,6 +219,9 @@ pub(crate) enum Fixtures {
         /// Only this one.
         #[arg(long, value_name = "NAME")]
         only: Option<String>,
+        /// A full-size random model of a real model's shape instead, for speed and memory: 2b-4t (1.2 GB)
+        #[arg(long, value_name = "SHAPE", conflicts_with = "only")]
+        shape: Option<String>,
         /// The result as JSON on stdout.
         #[arg(long)]
         json: bool,

@@ -9,7 +9,7 @@ use assay_engine::model::Model;
 use assay_engine::quant::{Format, Scale};
 use assay_engine::tensor::Matrix;
 use assay_engine::threads::Pool;
-use assay_engine::tokenizer::Tokenizer;
+use assay_engine::tokenizer::{Special, Tokenizer};
 use assay_harness::fixtures::{self, Fixture, GENERATOR_VERSION, Kind, Manifest, Status, Temperament};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -56,7 +56,7 @@ fn bytes_of(fixture: &Fixture) -> Vec<u8> {
 fn last_logits(bytes: &[u8], prompt: &[u32]) -> Vec<f32> {
     let gguf = Gguf::parse(bytes).expect("GGUF");
     let model = Model::load(&gguf, None).expect("model");
-    let request = Request { prompt: prompt.to_vec(), steps: 0, batch: 0 };
+    let request = Request { prompt: prompt.to_vec(), ..Request::default() };
     let kernels = kernels::get(Isa::Scalar).expect("scalar kernels");
     let mut last = Vec::new();
     let mut keep = |_, row: &[f32]| {
@@ -258,7 +258,7 @@ fn text_survives_the_tokenizer() {
             "naïve café, größer; 中文 costs 3 €  🦀",
             "",
         ] {
-            let ids = tokenizer.encode(text).expect("ids");
+            let ids = tokenizer.encode(text, Special::Plain).expect("ids");
             assert_eq!(ids[0], vocab - 3, "{}: begin token", fixture.name);
             assert!(ids.len() - 1 < text.len().max(1), "{}: nothing was merged", fixture.name);
             assert_eq!(tokenizer.decode(&ids[1..]).expect("text"), text, "{}", fixture.name);

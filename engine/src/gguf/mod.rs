@@ -67,7 +67,7 @@ pub use owned::{OwnedArray, OwnedValue};
 pub use read::Gguf;
 pub use types::{Dims, GgmlType, Support, TensorInfo, TypeInfo, ValueType};
 pub use value::{Array, Element, FromValue, Items, Value};
-pub use write::Writer;
+pub use write::{Counted, Writer};
 
 /// The first four bytes of every GGUF file.
 pub const MAGIC: [u8; 4] = *b"GGUF";

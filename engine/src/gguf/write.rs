@@ -30,7 +30,23 @@ struct Tensor<'a> {
     name: String,
     dims: Vec<u64>,
     kind: GgmlType,
-    data: Cow<'a, [u8]>,
+    data: Data<'a>,
+}
+
+#[derive(Debug, Clone)]
+enum Data<'a> {
+    Here(Cow<'a, [u8]>),
+    /// So many bytes, made while the file is written.
+    Later(usize),
+}
+
+impl Data<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Data::Here(bytes) => bytes.len(),
+            Data::Later(len) => *len,
+        }
+    }
 }
 
 impl Default for Writer<'_> {
@@ -74,7 +90,21 @@ impl<'a> Writer<'a> {
         kind: GgmlType,
         data: impl Into<Cow<'a, [u8]>>,
     ) -> &mut Self {
-        self.tensors.push(Tensor { name: name.into(), dims: dims.to_vec(), kind, data: data.into() });
+        let data = Data::Here(data.into());
+        self.tensors.push(Tensor { name: name.into(), dims: dims.to_vec(), kind, data });
+        self
+    }
+
+    /// Appends a tensor whose `bytes` are made by [`Writer::write_with`], so that they need not be in memory together.
+    pub fn later(
+        &mut self,
+        name: impl Into<String>,
+        dims: &[u64],
+        kind: GgmlType,
+        bytes: usize,
+    ) -> &mut Self {
+        let data = Data::Later(bytes);
+        self.tensors.push(Tensor { name: name.into(), dims: dims.to_vec(), kind, data });
         self
     }
 
@@ -97,12 +127,39 @@ impl<'a> Writer<'a> {
     ///
     /// - As [`Writer::to_bytes`].
     /// - [`Error::GgufOutput`]: `out` failed.
+    /// - [`Error::GgufTensorBytes`]: a tensor's data are to come [`later`](Writer::later).
     pub fn write(&self, out: &mut impl io::Write) -> Result<()> {
+        self.write_with(out, |_, _| Ok(()))
+    }
+
+    /// Writes the file; `make` is given the place in the list of each tensor whose data come [`later`](Writer::later), in order, and writes
+    /// them. Flushing is left to the caller.
+    ///
+    /// # Errors
+    ///
+    /// - As [`Writer::to_bytes`].
+    /// - [`Error::GgufOutput`]: `out` failed.
+    /// - [`Error::GgufTensorBytes`]: `make` wrote more or fewer bytes than were announced.
+    pub fn write_with<W: io::Write>(
+        &self,
+        out: &mut W,
+        mut make: impl FnMut(usize, &mut Counted<'_, W>) -> io::Result<()>,
+    ) -> Result<()> {
         let head = self.checked_head()?;
         let failed = |error: io::Error| Error::GgufOutput { problem: error.to_string() };
         out.write_all(&head).map_err(failed)?;
-        for tensor in &self.tensors {
-            out.write_all(&tensor.data).map_err(failed)?;
+        for (i, tensor) in self.tensors.iter().enumerate() {
+            match &tensor.data {
+                Data::Here(bytes) => out.write_all(bytes).map_err(failed)?,
+                Data::Later(expected) => {
+                    let mut counted = Counted { out, bytes: 0 };
+                    make(i, &mut counted).map_err(failed)?;
+                    let (expected, got) = (*expected, counted.bytes);
+                    if got != expected {
+                        return Err(Error::GgufTensorBytes { tensor: shown(&tensor.name), expected, got });
+                    }
+                }
+            }
             out.write_all(&vec![0; padding(tensor.data.len(), self.padding_unit())]).map_err(failed)?;
         }
         Ok(())
@@ -147,6 +204,25 @@ impl<'a> Writer<'a> {
         });
         let unit = unit.filter(|&n| super::read::allowed_alignment(n)).unwrap_or(DEFAULT_ALIGNMENT);
         usize::try_from(unit).unwrap_or(1)
+    }
+}
+
+/// Where the data of one tensor go; it counts them.
+#[derive(Debug)]
+pub struct Counted<'w, W> {
+    out: &'w mut W,
+    bytes: usize,
+}
+
+impl<W: io::Write> io::Write for Counted<'_, W> {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        let written = self.out.write(data)?;
+        self.bytes += written;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
     }
 }
 

@@ -13,9 +13,23 @@ use crate::trace::LayerChain;
 use crate::work::{Key, Operation, Work};
 use rayon::prelude::*;
 
+/// Of which of the tokens fed the logits are computed. It changes no value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Rows {
+    /// Of each.
+    #[default]
+    All,
+    /// Of the last one: the next token is chosen from them.
+    Last,
+    /// Of none.
+    None,
+}
+
 /// A sequence being run: a model, the kernels that run it, its state, and what was counted.
+///
+/// [`Session::feed`] works in the thread pool that it is called in: see [`crate::threads::Pool::run`].
 #[derive(Debug)]
-pub(crate) struct Session<'m, 'a> {
+pub struct Session<'m, 'a> {
     model: &'m Model<'a>,
     kernels: &'static Kernels,
     state: State,
@@ -28,37 +42,48 @@ impl<'m, 'a> Session<'m, 'a> {
     ///
     /// # Errors
     /// - [`Error::Input`] if the model's context is smaller.
-    pub(crate) fn new(
-        model: &'m Model<'a>,
-        kernels: &'static Kernels,
-        capacity: usize,
-    ) -> Result<Session<'m, 'a>> {
+    pub fn new(model: &'m Model<'a>, kernels: &'static Kernels, capacity: usize) -> Result<Session<'m, 'a>> {
         let state = State::new(&model.config, model.weights.rope_freqs.as_deref(), capacity)?;
+        Ok(Session::resume(model, kernels, state))
+    }
+
+    /// Goes on from `state`, which the same model computed.
+    pub fn resume(model: &'m Model<'a>, kernels: &'static Kernels, state: State) -> Session<'m, 'a> {
         let chain = LayerChain::new(model.config.layers);
-        Ok(Session { model, kernels, state, work: Work::default(), chain })
+        Session { model, kernels, state, work: Work::default(), chain }
+    }
+
+    /// The model.
+    pub fn model(&self) -> &'m Model<'a> {
+        self.model
+    }
+
+    /// The kernels that run it.
+    pub fn kernels(&self) -> &'static Kernels {
+        self.kernels
     }
 
     /// What the kernels did so far.
-    pub(crate) fn work(&self) -> &Work {
+    pub fn work(&self) -> &Work {
         &self.work
     }
 
-    /// Digests of the residual stream after each layer, over all tokens so far.
-    pub(crate) fn chain(&self) -> &LayerChain {
+    /// Digests of the residual stream after each layer, over all tokens that this session was fed.
+    pub fn chain(&self) -> &LayerChain {
         &self.chain
     }
 
     /// The state of the sequence.
-    pub(crate) fn state(&self) -> &State {
+    pub fn state(&self) -> &State {
         &self.state
     }
 
-    /// Feeds `tokens` and returns their logits, `(tokens, vocab)`.
+    /// Feeds `tokens` and returns the logits of the `rows` asked for, `(rows, vocab)`.
     ///
     /// # Errors
     /// - [`Error::Input`] for an id outside the vocabulary or more tokens than there is room for;
     /// - [`Error::Arithmetic`] where NaN, infinity or an f16 overflow appears.
-    pub(crate) fn feed(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
+    pub fn feed(&mut self, tokens: &[u32], rows: Rows) -> Result<Vec<f32>> {
         let config = &self.model.config;
         self.check_tokens(tokens)?;
         let mut x = self.embed(tokens);
@@ -67,21 +92,38 @@ impl<'m, 'a> Session<'m, 'a> {
             self.feed_forward(i, layer, &mut x)?;
             self.chain.update(i, &x);
         }
-        let h = self.rms_norm("output_norm", config.layers, &x, &self.model.weights.output_norm)?;
-        let place = self.place("output", config.layers);
-        let head = &self.model.weights.head;
-        let logits = self.linear(head, Place { operation: Operation::Head, ..place }, &h)?;
+        let first = match rows {
+            Rows::All => 0,
+            Rows::Last => tokens.len().saturating_sub(1),
+            Rows::None => tokens.len(),
+        };
+        let logits = self.logits(first, &x[first * config.embedding..])?;
+        self.state.tokens.extend_from_slice(tokens);
+        Ok(logits)
+    }
+
+    /// Logits of the rows of the residual stream `x`, the first of which belongs to token `first` of those being fed.
+    fn logits(&self, first: usize, x: &[f32]) -> Result<Vec<f32>> {
+        if x.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (config, weights) = (&self.model.config, &self.model.weights);
+        let at = |name| {
+            let place = self.place(name, config.layers);
+            Place { operation: Operation::Head, position: place.position + first, ..place }
+        };
+        let h = self.norm_at(at("output_norm"), x, &weights.output_norm)?;
+        let logits = self.linear(&weights.head, at("output"), &h)?;
         for (token, row) in logits.chunks(config.vocab).enumerate() {
             if let Some(element) = (self.kernels.find_non_finite)(row) {
-                return Err(Place { name: "logits", ..place }.error(token, "NaN or infinity", element));
+                return Err(at("logits").error(token, "NaN or infinity", element));
             }
         }
-        self.state.position += tokens.len();
         Ok(logits)
     }
 
     fn check_tokens(&self, tokens: &[u32]) -> Result<()> {
-        let (vocab, room) = (self.model.config.vocab, self.state.capacity - self.state.position);
+        let (vocab, room) = (self.model.config.vocab, self.state.capacity - self.state.position());
         if let Some(id) = tokens.iter().find(|&&id| id as usize >= vocab) {
             let expected = format!("0 to {}", vocab - 1);
             return Err(Error::Input { what: "token id", expected, got: id.to_string() });
@@ -152,7 +194,7 @@ impl<'m, 'a> Session<'m, 'a> {
     }
 
     fn place(&self, name: &'static str, layer: usize) -> Place {
-        Place { operation: Operation::Linear, name, layer, position: self.state.position }
+        Place { operation: Operation::Linear, name, layer, position: self.state.position() }
     }
 
     fn linear(&self, layer: &Linear<'a>, place: Place, x: &[f32]) -> Result<Vec<f32>> {
@@ -163,11 +205,14 @@ impl<'m, 'a> Session<'m, 'a> {
 
     /// RMSNorm of every row. A sum of squares that is not finite would make the row zero without a word: it stops the run.
     fn rms_norm(&self, name: &'static str, i: usize, x: &[f32], w: &[f32]) -> Result<Vec<f32>> {
+        self.norm_at(self.place(name, i), x, w)
+    }
+
+    fn norm_at(&self, place: Place, x: &[f32], w: &[f32]) -> Result<Vec<f32>> {
         let mut out = vec![0.0; x.len()];
         let rows = out.par_chunks_mut(w.len()).zip(x.par_chunks(w.len())).enumerate();
         let each = rows.map(|(token, (out, x))| {
             if !(self.kernels.dot_f32)(x, x).is_finite() {
-                let place = self.place(name, i);
                 let element = (self.kernels.find_non_finite)(x).unwrap_or(0);
                 return Err(place.error(token, "NaN, infinity, or squares whose sum overflows", element));
             }
@@ -190,7 +235,7 @@ impl<'m, 'a> Session<'m, 'a> {
             RopePairing::Pairs => self.kernels.rope_pairs,
         };
         for (token, row) in x.chunks_mut(width).enumerate() {
-            let (cos, sin) = self.state.rope.at(self.state.position + token);
+            let (cos, sin) = self.state.rope.at(self.state.position() + token);
             for head in row.chunks_mut(config.head_dim) {
                 turn(head, cos, sin);
             }
@@ -200,7 +245,7 @@ impl<'m, 'a> Session<'m, 'a> {
     /// Rounds keys and values to f16 and puts them into the cache, `(heads_kv, capacity, head_dim)`.
     fn store(&mut self, i: usize, k: &[f32], v: &[f32]) -> Result<()> {
         let (d, width) = (self.model.config.head_dim, self.model.config.kv_width());
-        let (first, capacity, kernels) = (self.state.position, self.state.capacity, self.kernels);
+        let (first, capacity, kernels) = (self.state.position(), self.state.capacity, self.kernels);
         let place = |name| self.place(name, i);
         let (place_k, place_v) = (place("k"), place("v"));
         let LayerCache { k: cache_k, v: cache_v } = &mut self.state.layers[i];
@@ -234,7 +279,7 @@ impl<'m, 'a> Session<'m, 'a> {
     /// `o = Σ_t softmax(q · k_t / sqrt(d)) v_t` for one query head.
     fn attend_one(&self, i: usize, kv_head: usize, token: usize, q: &[f32], o: &mut [f32]) -> Result<()> {
         let (d, kernels) = (q.len(), self.kernels);
-        let n = self.state.position + token + 1;
+        let n = self.state.position() + token + 1;
         let start = 2 * d * kv_head * self.state.capacity;
         let cache = &self.state.layers[i];
         let (k, v) = (&cache.k[start..start + 2 * d * n], &cache.v[start..start + 2 * d * n]);

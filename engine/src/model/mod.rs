@@ -5,7 +5,8 @@
 //! config.rs    metadata → hyper-parameters
 //! weights.rs   names and shapes of all tensors in one table
 //! linear.rs    y = W x by weight format, rows shared out over threads, work counted
-//! state.rs     KV cache and RoPE tables of one sequence
+//! state.rs     tokens, KV cache and RoPE tables of one sequence
+//! saved.rs     a state as a file
 //! forward.rs   the pass, straight down
 //! ```
 
@@ -13,17 +14,20 @@ pub mod arch;
 pub mod config;
 mod forward;
 mod linear;
+pub mod saved;
 pub mod state;
 pub mod weights;
 
 pub use arch::{Activation, Arch, RopePairing};
 pub use config::Config;
-pub(crate) use forward::Session;
+pub use forward::{Rows, Session};
 pub use state::State;
 pub use weights::Weights;
 
 use crate::error::Result;
+use crate::exact::CONTRACT;
 use crate::gguf::Gguf;
+use sha2::{Digest, Sha256};
 
 /// A loaded, validated model. Its weights lie in the file that `gguf` borrows.
 #[derive(Debug, Clone)]
@@ -47,15 +51,23 @@ impl<'a> Model<'a> {
         Ok(Model { activation: activation.unwrap_or(config.arch.activation), config, weights })
     }
 
+    /// What decides the keys and values of a token sequence: the contract, the file (by its SHA-256), the gate, and how tensors are read. A
+    /// saved state carries it.
+    pub fn identity(&self, file_sha256: [u8; 32]) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        let layers = self.weights.layers.iter().flat_map(weights::Layer::linears);
+        let formats = layers.map(|linear| linear.w.format.name());
+        for text in [CONTRACT, self.activation.name()].into_iter().chain(formats) {
+            hash.update(text);
+            hash.update([0]);
+        }
+        hash.update(file_sha256);
+        hash.finalize().into()
+    }
+
     /// Bytes of weights that one decoded token reads: every linear layer and the head.
     pub fn bytes_per_token(&self) -> usize {
-        let layer = |l: &weights::Layer<'_>| {
-            [&l.attn_q, &l.attn_k, &l.attn_v, &l.attn_output, &l.ffn_up, &l.ffn_gate, &l.ffn_down]
-                .map(|linear| linear.w.rows * linear.w.row_bytes())
-                .iter()
-                .sum::<usize>()
-        };
-        let head = &self.weights.head.w;
-        self.weights.layers.iter().map(layer).sum::<usize>() + head.rows * head.row_bytes()
+        let linears = self.weights.layers.iter().flat_map(weights::Layer::linears);
+        linears.chain([&self.weights.head]).map(|linear| linear.w.rows * linear.w.row_bytes()).sum()
     }
 }

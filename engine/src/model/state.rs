@@ -1,8 +1,9 @@
-//! The state of one sequence: KV cache in f16, RoPE tables, position.
+//! The state of one sequence: its tokens, their keys and values in f16, RoPE tables.
 
 use super::Config;
 use crate::error::{Error, Result};
 use crate::exact::rope::RopeTable;
+use std::ops::Range;
 
 /// Keys and values of one layer, `(heads_kv, capacity, head_dim)` each, little-endian f16.
 #[derive(Debug, Clone)]
@@ -29,7 +30,7 @@ pub struct State {
     pub(super) layers: Vec<LayerCache>,
     pub(super) rope: RopeTable,
     pub(super) capacity: usize,
-    pub(super) position: usize,
+    pub(super) tokens: Vec<u32>,
 }
 
 impl State {
@@ -51,13 +52,52 @@ impl State {
             layers: (0..config.layers).map(layer).collect::<Result<_>>()?,
             rope: RopeTable::new(capacity, config.rope_dim, config.rope_base, rope_freqs),
             capacity,
-            position: 0,
+            tokens: Vec::new(),
         })
     }
 
     /// Positions filled so far.
     pub fn position(&self) -> usize {
-        self.position
+        self.tokens.len()
+    }
+
+    /// The tokens that were fed.
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// A state with room for `capacity` positions that begins with the first `n` of this one. Keys and values of a position depend only on the
+    /// tokens up to it, so that sequences may share a prefix.
+    ///
+    /// # Errors
+    /// - [`Error::Input`] as [`State::new`], or if there are fewer than `n` positions or more than `capacity`.
+    pub fn prefix(
+        &self,
+        n: usize,
+        config: &Config,
+        rope_freqs: Option<&[f32]>,
+        capacity: usize,
+    ) -> Result<State> {
+        if n > self.position().min(capacity) {
+            let expected = format!("up to {}", self.position().min(capacity));
+            return Err(Error::Input { what: "positions of a prefix", expected, got: n.to_string() });
+        }
+        let mut state = State::new(config, rope_freqs, capacity)?;
+        let width = 2 * config.head_dim;
+        for (to, from) in state.layers.iter_mut().zip(&self.layers) {
+            for (to, from) in [(&mut to.k, &from.k), (&mut to.v, &from.v)] {
+                let rows = to.chunks_mut(width * capacity).zip(from.chunks(width * self.capacity));
+                rows.for_each(|(to, from)| to[..width * n].copy_from_slice(&from[..width * n]));
+            }
+        }
+        state.tokens = self.tokens[..n].to_vec();
+        Ok(state)
+    }
+
+    /// Where head `head` of the cache keeps the filled positions.
+    pub(super) fn filled(&self, head: usize, head_dim: usize) -> Range<usize> {
+        let start = 2 * head_dim * head * self.capacity;
+        start..start + 2 * head_dim * self.position()
     }
 
     /// The tables in use; their digest goes into receipts.

@@ -43,6 +43,21 @@ pub struct Layer<'a> {
     pub ffn_down: Linear<'a>,
 }
 
+impl<'a> Layer<'a> {
+    /// The linear layers, in the order in which a token meets them.
+    pub fn linears(&self) -> [&Linear<'a>; 7] {
+        [
+            &self.attn_q,
+            &self.attn_k,
+            &self.attn_v,
+            &self.attn_output,
+            &self.ffn_up,
+            &self.ffn_gate,
+            &self.ffn_down,
+        ]
+    }
+}
+
 /// All weights.
 #[derive(Debug, Clone)]
 pub struct Weights<'a> {

@@ -80,13 +80,22 @@ pub fn encode_64(values: &[i8], scale: f32) -> Vec<u8> {
 }
 
 fn with_tail(mut codes: Vec<u8>, scale: f32) -> Vec<u8> {
-    codes.extend_from_slice(&scale.to_le_bytes());
-    codes.resize(codes.len() + TAIL_BYTES - 4, 0);
+    codes.extend_from_slice(&tail(scale));
     codes
 }
 
-/// The codes alone, without the tail; shared with [`super::qk256`].
-pub(super) fn encode_codes(values: &[i8]) -> Vec<u8> {
+/// What follows the codes of a tensor.
+pub fn tail(scale: f32) -> [u8; TAIL_BYTES] {
+    let mut tail = [0; TAIL_BYTES];
+    tail[..4].copy_from_slice(&scale.to_le_bytes());
+    tail
+}
+
+/// The codes alone, without the tail.
+///
+/// # Panics
+/// - as [`encode`].
+pub fn encode_codes(values: &[i8]) -> Vec<u8> {
     codes::<BLOCK_BYTES>(values)
 }
 

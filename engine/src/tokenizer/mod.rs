@@ -1,59 +1,57 @@
-//! Text ↔ token ids, from the vocabulary in the GGUF metadata: byte-level BPE (`tokenizer.ggml.model` = `gpt2`).
+//! Text ↔ token ids, from the vocabulary in the GGUF metadata: byte-level BPE (`tokenizer.ggml.model` = `gpt2`) and
+//! SentencePiece by score (`llama`). The ids are those of llama.cpp; docs/tokenizers.md says how that is checked.
 //!
-//! The BPE itself is the `tokenizers` crate; here are the ways from GGUF keys to its parts. Other tokenizer models are
-//! refused by name: such files run with token ids.
+//! ```text
+//! text ─ special (tokens that stand in the text) ─┬─ pre (pieces) ─ bpe ─┬─ ids
+//!                                                 └─ spm ────────────────┘
+//! ids ─ vocabulary (bytes of a token) ─ stream ─ text
+//! ```
+//!
+//! Other tokenizer models are refused by name: such files run with token ids.
+
+mod bpe;
+mod pre;
+mod special;
+mod spm;
+mod stream;
+mod vocabulary;
+
+pub use special::Special;
+pub use stream::Detokenizer;
 
 use crate::error::{Error, Result, shown};
 use crate::gguf::Gguf;
+use bpe::Bpe;
+use pre::PreTokenizer;
 use sha2::{Digest, Sha256};
-use std::collections::HashSet;
-use tokenizers::decoders::byte_level::ByteLevel;
-use tokenizers::models::bpe::BPE;
-use tokenizers::pre_tokenizers::sequence::Sequence;
-use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
-use tokenizers::{AddedToken, PreTokenizerWrapper, SplitDelimiterBehavior};
+use special::{Part, Specials};
+use spm::Spm;
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use vocabulary::{Kind, Spelling, Vocabulary, special_id};
 
 /// The tokenizer model of a file that has none and says so: llama.cpp wants to be told.
 const NONE: &str = "no_vocab";
-/// Control token, as `tokenizer.ggml.token_type` has it.
-const CONTROL: i32 = 3;
-/// User-defined token.
-const USER_DEFINED: i32 = 4;
-
-/// What `tokenizer.ggml.pre` decides.
-struct PreTokenizer {
-    name: &'static str,
-    /// Applied one after the other, each to what the ones before left whole.
-    expressions: &'static [&'static str],
-    /// A piece that is a token as it stands is not built from merges.
-    ignore_merges: bool,
-    /// The begin token comes first where `tokenizer.ggml.add_bos_token` does not say.
-    add_bos: bool,
-}
-
-/// Source: `llm_tokenizer_bpe` and `llama_vocab::impl::load` in llama.cpp's `llama-vocab.cpp`.
-const PRE_TOKENIZERS: [PreTokenizer; 4] = [
-    PreTokenizer {
-        name: "default",
-        expressions: &[r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", "[0-9][0-9][0-9]"],
-        ignore_merges: false,
-        add_bos: false,
-    },
-    PreTokenizer { name: "gpt-2", expressions: &[GPT2], ignore_merges: false, add_bos: false },
-    PreTokenizer { name: "llama-bpe", expressions: &[LLAMA3], ignore_merges: true, add_bos: true },
-    PreTokenizer { name: "llama3", expressions: &[LLAMA3], ignore_merges: true, add_bos: true },
-];
-const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)";
-const LLAMA3: &str = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 /// A tokenizer for one model file.
 #[derive(Debug)]
 pub struct Tokenizer {
-    inner: tokenizers::Tokenizer,
-    bos: Option<u32>,
-    size: usize,
+    vocabulary: Vocabulary,
+    specials: Specials,
+    model: Model,
+    begin: Option<u32>,
+    end: Option<u32>,
+    adds_begin: bool,
+    adds_end: bool,
     digest: [u8; 32],
     warning: Option<&'static str>,
+}
+
+/// How text between special tokens becomes ids.
+#[derive(Debug)]
+enum Model {
+    Bpe(Box<Bpe>),
+    Spm(Spm),
 }
 
 impl Tokenizer {
@@ -61,65 +59,163 @@ impl Tokenizer {
     ///
     /// # Errors
     /// - [`Error::Tokenizer`] for a tokenizer model or pre-tokenizer that is not supported, or an inconsistent vocabulary.
+    /// - [`Error::Metadata`] for the id of a special token that is not in the vocabulary.
+    /// - Those of [`Gguf::require`] for keys that are missing or have another type.
     pub fn read(gguf: &Gguf<'_>) -> Result<Option<Tokenizer>> {
-        let Some(model) = gguf.opt_str("tokenizer.ggml.model")?.filter(|model| *model != NONE) else {
+        let Some(name) = gguf.opt_str("tokenizer.ggml.model")?.filter(|name| *name != NONE) else {
             return Ok(None);
         };
-        if model != "gpt2" {
-            return Err(bad(format!("model '{}' is not supported yet (gpt2 is)", shown(model))));
-        }
-        let tokens: Vec<&str> = gguf.strs("tokenizer.ggml.tokens")?.collect();
-        let merges = gguf.strs("tokenizer.ggml.merges")?.map(split_merge).collect::<Result<Vec<_>>>()?;
         let pre = gguf.opt_str("tokenizer.ggml.pre")?;
-        let rules = pre_tokenizer(pre.unwrap_or("default"))?;
-        let mut inner = tokenizers::Tokenizer::new(bpe(&tokens, merges, rules.ignore_merges)?);
-        inner.with_pre_tokenizer(Some(split_by(rules.expressions)?));
-        inner.with_decoder(Some(ByteLevel::default()));
-        add_special_tokens(gguf, &tokens, &mut inner)?;
-        let bos = gguf.opt_bool("tokenizer.ggml.add_bos_token")?.unwrap_or(rules.add_bos);
-        let bos = if bos { Some(gguf.u32("tokenizer.ggml.bos_token_id")?) } else { None };
-        if bos.is_some_and(|bos| bos as usize >= tokens.len()) {
-            return Err(bad("the begin token is not in the vocabulary".to_owned()));
+        let (vocabulary, model, adds_begin, warning) = match name {
+            "gpt2" => {
+                let rules = PreTokenizer::named(pre.unwrap_or("default"))?;
+                let vocabulary = Vocabulary::read(gguf, Spelling::StandIns)?;
+                let model = Model::Bpe(Box::new(Bpe::read(gguf, &vocabulary, rules)?));
+                (vocabulary, model, rules.add_bos, pre.is_none().then_some(NO_PRE))
+            }
+            "llama" => {
+                let vocabulary = Vocabulary::read(gguf, Spelling::LowLines)?;
+                let model = Model::Spm(Spm::read(gguf, &vocabulary)?);
+                (vocabulary, model, true, None)
+            }
+            _ => return Err(bad(format!("model '{}' is not supported (gpt2 and llama are)", shown(name)))),
+        };
+        let adds_begin = gguf.opt_bool("tokenizer.ggml.add_bos_token")?.unwrap_or(adds_begin);
+        let adds_end = gguf.opt_bool("tokenizer.ggml.add_eos_token")?.unwrap_or(false);
+        let id = |key, usual: u32| {
+            let usual = matches!(model, Model::Spm(_)).then_some(usual);
+            let usual = usual.filter(|id| (*id as usize) < vocabulary.len());
+            special_id(gguf, key, vocabulary.len()).map(|id| id.or(usual))
+        };
+        // `<s>` and `</s>` of every SentencePiece vocabulary of a Llama.
+        let begin = id("tokenizer.ggml.bos_token_id", 1)?;
+        let end = id("tokenizer.ggml.eos_token_id", 2)?;
+        for (adds, id, what) in [(adds_begin, begin, "begin (bos)"), (adds_end, end, "end (eos)")] {
+            if adds && id.is_none() {
+                return Err(bad(format!(
+                    "the file asks for {what} tokens and does not say which token that is"
+                )));
+            }
         }
-        let warning = pre.is_none().then_some(
-            "the file has no tokenizer.ggml.pre: text is split by llama.cpp's 'default' rules, which may not be those the model was trained with",
-        );
-        Ok(Some(Tokenizer {
-            inner,
-            bos,
-            size: tokens.len(),
-            digest: digest(model, pre, &tokens, bos, gguf)?,
+        let of_phi3 =
+            |name: &str| ["phi-3", "phi3"].iter().any(|part| name.to_ascii_lowercase().contains(part));
+        let phi3 = gguf.opt_str("general.name")?.is_some_and(of_phi3);
+        let mut tokenizer = Tokenizer {
+            specials: Specials::new(&vocabulary, phi3),
+            vocabulary,
+            model,
+            begin,
+            end,
+            adds_begin,
+            adds_end,
+            digest: [0; 32],
             warning,
-        }))
+        };
+        tokenizer.vocabulary.endings.extend(end);
+        tokenizer.digest = tokenizer.digest_of(name, pre, phi3, gguf)?;
+        Ok(Some(tokenizer))
     }
 
-    /// Token ids of `text`, with the begin token first if the file asks for it.
+    /// Token ids of `text`, with the begin and end token around them where the file asks for it.
+    ///
+    /// Every byte of the text is spelled by the ids. Byte-level BPE gives them back ([`Tokenizer::decode`] without the begin
+    /// and end token is the text); SentencePiece may put a space before them.
     ///
     /// # Errors
     /// - [`Error::Tokenizer`] if the vocabulary cannot spell the text.
-    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let encoding = self.inner.encode(text, false).map_err(|e| bad(e.to_string()))?;
-        // The library leaves out what the vocabulary cannot spell.
-        if self.decode(encoding.get_ids())? != text {
-            return Err(bad("the vocabulary cannot spell the text".to_owned()));
-        }
-        Ok(self.bos.into_iter().chain(encoding.get_ids().iter().copied()).collect())
+    pub fn encode(&self, text: &str, special: Special) -> Result<Vec<u32>> {
+        let mut ids: Vec<u32> = self.begin.filter(|_| self.adds_begin).into_iter().collect();
+        ids.extend(self.encode_bare(text, special)?);
+        ids.extend(self.end.filter(|_| self.adds_end));
+        Ok(ids)
     }
 
-    /// Text of token ids. Bytes that are not UTF-8 on their own become U+FFFD.
+    /// Token ids of a whole conversation that a chat template has written: special tokens are tokens, the begin token comes
+    /// first if the file asks for it, once, whether or not the template has written it, and no end token follows.
     ///
     /// # Errors
-    /// - [`Error::Tokenizer`] for what the library refuses.
+    /// - [`Error::Tokenizer`] if the vocabulary cannot spell the text.
+    pub fn encode_chat(&self, text: &str) -> Result<Vec<u32>> {
+        let mut ids = self.encode_bare(text, Special::Parse)?;
+        let begin = self.begin.filter(|_| self.adds_begin);
+        if let Some(begin) = begin.filter(|begin| ids.first() != Some(begin)) {
+            ids.insert(0, begin);
+        }
+        Ok(ids)
+    }
+
+    /// Token ids of `text` and nothing around them.
+    ///
+    /// # Errors
+    /// - [`Error::Tokenizer`] if the vocabulary cannot spell the text.
+    pub fn encode_bare(&self, text: &str, special: Special) -> Result<Vec<u32>> {
+        let mut ids = Vec::new();
+        let mut after_special = true;
+        for part in self.specials.split(text, special) {
+            match part {
+                Part::Token(id) => ids.push(id),
+                Part::Text(text) => match &self.model {
+                    Model::Bpe(bpe) => bpe.encode(text, &mut ids)?,
+                    Model::Spm(spm) => spm.encode(text, after_special, &mut ids)?,
+                },
+            }
+            after_special = matches!(part, Part::Token(_));
+        }
+        Ok(ids)
+    }
+
+    /// Text of token ids: the bytes of each, one after the other, with U+FFFD for what is not UTF-8 then. Special tokens
+    /// appear as they stand in the vocabulary.
+    ///
+    /// # Errors
+    /// - [`Error::Input`] for an id that is not in the vocabulary.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        self.inner.decode(ids, false).map_err(|e| bad(e.to_string()))
+        let mut bytes = Vec::new();
+        for id in ids {
+            bytes.extend_from_slice(&self.token_bytes(*id)?);
+        }
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// The bytes of text that a token stands for; often not UTF-8 on their own.
+    ///
+    /// # Errors
+    /// - [`Error::Input`] for an id that is not in the vocabulary.
+    pub fn token_bytes(&self, id: u32) -> Result<Cow<'_, [u8]>> {
+        self.vocabulary.bytes(id).ok_or_else(|| Error::Input {
+            what: "token id",
+            expected: format!("an id of the vocabulary of {} tokens", self.size()),
+            got: id.to_string(),
+        })
+    }
+
+    /// Whether a token steers the model and is not meant to be read: control tokens, and the unknown token.
+    pub fn is_control(&self, id: u32) -> bool {
+        matches!(self.vocabulary.kinds.get(id as usize), Some(Kind::Control | Kind::Unknown))
+    }
+
+    /// Tokens after which nothing more is to be generated: those that the file names (`eos`, `eot`, `eom`) and those that
+    /// are known by their text, as llama.cpp knows them.
+    pub fn eos(&self) -> &BTreeSet<u32> {
+        &self.vocabulary.endings
+    }
+
+    /// The begin token, if the file names one.
+    pub fn begin(&self) -> Option<u32> {
+        self.begin
+    }
+
+    /// The end token, if the file names one. Generation may end with others too: see [`Tokenizer::eos`].
+    pub fn end(&self) -> Option<u32> {
+        self.end
     }
 
     /// Tokens in the vocabulary.
     pub fn size(&self) -> usize {
-        self.size
+        self.vocabulary.len()
     }
 
-    /// SHA-256 over everything that decides the ids: model, pre-tokenizer, tokens, types, merges, begin token.
+    /// SHA-256 over everything that decides the ids (docs/formats.md, "Tokenizers").
     pub fn digest(&self) -> [u8; 32] {
         self.digest
     }
@@ -128,153 +224,38 @@ impl Tokenizer {
     pub fn warning(&self) -> Option<&'static str> {
         self.warning
     }
+
+    fn digest_of(&self, model: &str, pre: Option<&str>, phi3: bool, gguf: &Gguf<'_>) -> Result<[u8; 32]> {
+        let mut hash = Sha256::new();
+        let text = |hash: &mut Sha256, text: &str| {
+            hash.update((text.len() as u64).to_le_bytes());
+            hash.update(text);
+        };
+        text(&mut hash, model);
+        text(&mut hash, pre.unwrap_or(""));
+        self.vocabulary.tokens.iter().for_each(|token| text(&mut hash, token));
+        match &self.model {
+            Model::Bpe(_) => gguf.strs("tokenizer.ggml.merges")?.for_each(|merge| text(&mut hash, merge)),
+            Model::Spm(spm) => spm.digest(&mut hash),
+        }
+        for kind in gguf.opt_i32s("tokenizer.ggml.token_type")?.into_iter().flatten() {
+            hash.update(kind.to_le_bytes());
+        }
+        let begin = self.begin.filter(|_| self.adds_begin);
+        hash.update(begin.unwrap_or(u32::MAX).to_le_bytes());
+        self.end.filter(|_| self.adds_end).into_iter().for_each(|end| hash.update(end.to_le_bytes()));
+        if phi3 {
+            text(&mut hash, "phi3");
+        }
+        Ok(hash.finalize().into())
+    }
 }
+
+const NO_PRE: &str = "the file has no tokenizer.ggml.pre: text is split by llama.cpp's 'default' rules, which may not be those the model was trained with";
 
 fn bad(problem: String) -> Error {
     Error::Tokenizer { problem, advice: "give token ids with --tokens instead" }
 }
 
-fn split_merge(merge: &str) -> Result<(String, String)> {
-    let split =
-        merge.split_once(' ').ok_or_else(|| bad(format!("merge '{}' is not two parts", shown(merge))))?;
-    Ok((split.0.to_owned(), split.1.to_owned()))
-}
-
-fn bpe(tokens: &[&str], merges: Vec<(String, String)>, ignore_merges: bool) -> Result<BPE> {
-    let mut seen = HashSet::new();
-    if let Some(twice) = tokens.iter().find(|token| !seen.insert(**token)) {
-        return Err(bad(format!("token '{}' is in the vocabulary twice", shown(twice))));
-    }
-    // The library relies on it.
-    let known = |(a, b): &&(String, String)| {
-        seen.contains(a.as_str()) && seen.contains(b.as_str()) && seen.contains((a.clone() + b).as_str())
-    };
-    if let Some((a, b)) = merges.iter().find(|merge| !known(merge)) {
-        return Err(bad(format!("merge '{} {}' uses or makes what is no token", shown(a), shown(b))));
-    }
-    if tokens.len() > u32::MAX as usize {
-        return Err(bad("the vocabulary has more tokens than ids".to_owned()));
-    }
-    let vocab = tokens.iter().zip(0_u32..).map(|(token, id)| ((*token).to_owned(), id));
-    let vocab: ahash::AHashMap<String, u32> = vocab.collect();
-    BPE::builder()
-        .vocab_and_merges(vocab, merges)
-        .ignore_merges(ignore_merges)
-        .build()
-        .map_err(|e| bad(e.to_string()))
-}
-
-fn pre_tokenizer(name: &str) -> Result<&'static PreTokenizer> {
-    let known = PRE_TOKENIZERS.iter().find(|known| known.name == name);
-    known.ok_or_else(|| bad(format!("pre-tokenizer '{}' is not supported yet", shown(name))))
-}
-
-fn split_by(expressions: &[&str]) -> Result<PreTokenizerWrapper> {
-    let split = |expression: &&str| {
-        let pattern = SplitPattern::Regex((*expression).to_owned());
-        let split = Split::new(pattern, SplitDelimiterBehavior::Isolated, false);
-        split.map(PreTokenizerWrapper::Split).map_err(|e| bad(e.to_string()))
-    };
-    let mut parts = expressions.iter().map(split).collect::<Result<Vec<_>>>()?;
-    parts.push(PreTokenizerWrapper::ByteLevel(ByteLevel::new(false, false, false)));
-    Ok(PreTokenizerWrapper::Sequence(Sequence::new(parts)))
-}
-
-/// Control and user-defined tokens are found in text before anything is split.
-fn add_special_tokens(gguf: &Gguf<'_>, tokens: &[&str], inner: &mut tokenizers::Tokenizer) -> Result<()> {
-    let Some(types) = gguf.opt_i32s("tokenizer.ggml.token_type")? else { return Ok(()) };
-    let types: Vec<i32> = types.collect();
-    if types.len() != tokens.len() {
-        return Err(bad(format!("{} token types for {} tokens", types.len(), tokens.len())));
-    }
-    let added = |kind: i32| {
-        let of_kind = tokens.iter().zip(&types).filter(move |(_, t)| **t == kind);
-        of_kind.map(|(token, _)| AddedToken::from((*token).to_owned(), true)).collect::<Vec<_>>()
-    };
-    for kind in [CONTROL, USER_DEFINED] {
-        inner.add_special_tokens(added(kind)).map_err(|e| bad(e.to_string()))?;
-    }
-    Ok(())
-}
-
-fn digest(
-    model: &str,
-    pre: Option<&str>,
-    tokens: &[&str],
-    bos: Option<u32>,
-    gguf: &Gguf<'_>,
-) -> Result<[u8; 32]> {
-    let mut hash = Sha256::new();
-    let mut text = |text: &str| {
-        hash.update((text.len() as u64).to_le_bytes());
-        hash.update(text);
-    };
-    text(model);
-    text(pre.unwrap_or(""));
-    tokens.iter().for_each(|token| text(token));
-    gguf.strs("tokenizer.ggml.merges")?.for_each(&mut text);
-    for kind in gguf.opt_i32s("tokenizer.ggml.token_type")?.into_iter().flatten() {
-        hash.update(kind.to_le_bytes());
-    }
-    hash.update(bos.unwrap_or(u32::MAX).to_le_bytes());
-    Ok(hash.finalize().into())
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::gguf::{OwnedArray, Writer};
-
-    fn file(tokens: &[&str], merges: &[&str], pre: Option<&str>) -> Vec<u8> {
-        let mut writer = Writer::new();
-        writer.put("tokenizer.ggml.model", "gpt2");
-        writer.put("tokenizer.ggml.tokens", OwnedArray::of(tokens.iter().copied()));
-        writer.put("tokenizer.ggml.merges", OwnedArray::of(merges.iter().copied()));
-        writer.put("tokenizer.ggml.bos_token_id", 0_u32);
-        if let Some(pre) = pre {
-            writer.put("tokenizer.ggml.pre", pre);
-        }
-        writer.to_bytes().expect("a file")
-    }
-
-    fn read(bytes: &[u8]) -> Result<Tokenizer> {
-        Tokenizer::read(&Gguf::parse(bytes).expect("GGUF")).map(|tokenizer| tokenizer.expect("a tokenizer"))
-    }
-
-    const TOKENS: [&str; 7] = ["h", "e", "l", "o", "he", "hello", "ll"];
-
-    #[test]
-    fn merges_build_tokens_and_text_comes_back() {
-        let tokenizer = read(&file(&TOKENS, &["h e", "l l"], Some("gpt-2"))).expect("tokenizer");
-        let ids = tokenizer.encode("hello").expect("ids");
-        assert_eq!(ids, [4, 6, 3]);
-        assert_eq!(tokenizer.decode(&ids).expect("text"), "hello");
-        assert_eq!(tokenizer.warning(), None);
-    }
-
-    #[test]
-    fn llama_3_takes_whole_tokens_first_and_begins_with_the_begin_token() {
-        let tokenizer = read(&file(&TOKENS, &["h e"], Some("llama-bpe"))).expect("tokenizer");
-        assert_eq!(tokenizer.encode("hello").expect("ids"), [0, 5]);
-    }
-
-    #[test]
-    fn text_that_the_vocabulary_cannot_spell_is_an_error() {
-        let tokenizer = read(&file(&TOKENS, &["h e"], None)).expect("tokenizer");
-        assert!(tokenizer.warning().is_some(), "no pre-tokenizer is named");
-        assert!(matches!(tokenizer.encode("hez"), Err(Error::Tokenizer { .. })));
-    }
-
-    #[test]
-    fn inconsistent_vocabularies_are_refused() {
-        let refused = |tokens: &[&str], merges: &[&str], pre, expected: &str| {
-            let said = read(&file(tokens, merges, pre)).expect_err("refused").to_string();
-            assert!(said.contains(expected), "{said}");
-        };
-        refused(&["h", "e"], &["h e"], None, "no token");
-        refused(&["h", "he"], &["h e"], None, "no token");
-        refused(&["h", "h"], &[], None, "twice");
-        refused(&["h"], &["he"], None, "two parts");
-        refused(&["h"], &[], Some("unheard-of"), "unheard-of");
-    }
-}
+mod tests;

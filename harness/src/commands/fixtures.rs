@@ -7,8 +7,11 @@ use assay_harness::fixtures;
 
 pub(super) fn run(args: &args::Fixtures) -> anyhow::Result<Exit> {
     match args {
-        args::Fixtures::Generate { out, only, json } => {
-            let written = fixtures::write_all(out, only.as_deref())?;
+        args::Fixtures::Generate { out, only, shape, json } => {
+            let written = match shape {
+                Some(shape) => vec![fixtures::write_shape(out, shape)?],
+                None => fixtures::write_all(out, only.as_deref())?,
+            };
             if *json {
                 output::json(&written)?;
             } else {

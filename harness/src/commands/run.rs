@@ -6,7 +6,7 @@ use crate::exit::Exit;
 use crate::output;
 use assay_engine::decode::Phase;
 use assay_engine::model::Model;
-use assay_engine::tokenizer::Tokenizer;
+use assay_engine::tokenizer::{Special, Tokenizer};
 use assay_harness::files;
 use assay_harness::receipts::{canonical, record};
 use assay_harness::runs::engine::{self, Run};
@@ -84,7 +84,7 @@ fn prompt(
             if let Some(warning) = tokenizer.warning() {
                 output::note(&format!("warning: {warning}"));
             }
-            Ok(tokenizer.encode(text)?)
+            Ok(tokenizer.encode(text, Special::Parse)?)
         }
         Ok(None) => {
             anyhow::bail!("the model has no tokenizer; give token ids with --tokens instead of --prompt")

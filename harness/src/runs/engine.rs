@@ -65,7 +65,7 @@ pub fn run(
 ) -> Result<Run> {
     let environment = environment::check()?;
     let pool = Pool::new(backend.threads)?;
-    let request = Request { prompt: prompt.to_vec(), steps, batch: backend.batch };
+    let request = Request { prompt: prompt.to_vec(), steps, batch: backend.batch, ..Request::default() };
     let outcome = decode::generate(model, backend.kernels, &pool, &request, on_logits)?;
     Ok(Run { backend, request, outcome, environment })
 }
