@@ -40,7 +40,12 @@ macro_rules! layouts {
         impl $name {
             /// The first field that has not the value of the constructor.
             fn differs(&self) -> Option<&'static str> {
-                $(if self.$field != $default { return Some(stringify!($field)); })*
+                $(
+                    let expected: $type = $default;
+                    if self.$field != expected {
+                        return Some(stringify!($field));
+                    }
+                )*
                 None
             }
         }
