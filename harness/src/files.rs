@@ -24,6 +24,30 @@ pub fn read(path: &Path, limit: usize) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Reads a text: a regular file, or standard input for `-`.
+///
+/// # Errors
+/// - [`Error::File`] if it cannot be read, is longer than 1 GiB, or is not UTF-8 (and where).
+pub fn read_text(path: &Path) -> Result<String> {
+    const LIMIT: usize = 1 << 30;
+    let bytes = if path == Path::new("-") {
+        let mut bytes = Vec::new();
+        let read = io::stdin().lock().take(LIMIT as u64 + 1).read_to_end(&mut bytes);
+        read.map_err(|e| Error::file(Path::new("standard input"), &e))?;
+        bytes
+    } else {
+        read(path, LIMIT)?
+    };
+    if bytes.len() > LIMIT {
+        return Err(refused(path, "is longer than 1 GiB", "give a part of it"));
+    }
+    String::from_utf8(bytes).map_err(|e| {
+        let at = e.utf8_error().valid_up_to();
+        let problem = format!("is not UTF-8: byte {:#04x} at offset {at}", e.as_bytes()[at]);
+        refused(path, &problem, "convert the text to UTF-8")
+    })
+}
+
 /// The place that an output file will really have, asked before the work that makes it: links are followed, the folder must
 /// exist, and what is there already must be a regular file and none of `inputs`.
 ///

@@ -1,7 +1,9 @@
 //! What goes to stdout and stderr, in one place. A reader that closes the pipe early (`assay inspect M | head`) is no error.
 
+use indicatif::ProgressBar;
 use serde::Serialize;
 use std::io::{self, Write};
+use std::time::Duration;
 
 /// Writes text and a line end to stdout. Control characters (names in files come from strangers) are made visible, so that
 /// none reaches the terminal.
@@ -17,6 +19,26 @@ pub(crate) fn line(text: &str) -> anyhow::Result<()> {
 pub(crate) fn piece(text: &str) {
     let mut out = io::stdout().lock();
     drop(out.write_all(printable(text).as_bytes()).and_then(|()| out.flush()));
+}
+
+/// Says what is being done, on a terminal; nothing elsewhere.
+#[derive(Debug)]
+pub(crate) struct Progress(ProgressBar);
+
+impl Progress {
+    pub(crate) fn new() -> Progress {
+        let bar = ProgressBar::new_spinner();
+        bar.enable_steady_tick(Duration::from_millis(100));
+        Progress(bar)
+    }
+
+    pub(crate) fn say(&self, doing: &str) {
+        self.0.set_message(printable(doing));
+    }
+
+    pub(crate) fn clear(self) {
+        self.0.finish_and_clear();
+    }
 }
 
 /// Writes a value as JSON to stdout.

@@ -29,7 +29,8 @@ pub fn reading(kernels: &Kernels, bytes: &[u8], threads: usize) -> Option<f64> {
     let passes = READ_AT_LEAST.div_ceil(bytes.len());
     let loops = AHEAD.map(|ahead| {
         let read = |i: usize| {
-            (0..passes).for_each(|_| _ = black_box((probe.read)(&bytes[part * i..][..part], STREAMS[3], ahead)));
+            (0..passes)
+                .for_each(|_| _ = black_box((probe.read)(&bytes[part * i..][..part], STREAMS[3], ahead)));
         };
         (passes * part * threads) as f64 / seconds(threads, read)
     });

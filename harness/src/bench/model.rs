@@ -193,7 +193,9 @@ pub fn contest(
         let this = &contestants[at];
         let same = |other: &Contestant<'_, Error>| other.what == this.what;
         let over = |other: Option<usize>| {
-            other.filter(|other| *other != at).map(|other| spread(&|round| rates[at][round] / rates[other][round]))
+            other
+                .filter(|other| *other != at)
+                .map(|other| spread(&|round| rates[at][round] / rates[other][round]))
         };
         let first = contestants.iter().position(|other| same(other) && other.who == this.who);
         let peer = contestants
@@ -205,7 +207,8 @@ pub fn contest(
             what: this.what.clone(),
             threads: this.threads,
             tokens_per_second: spread(&|round| rates[at][round]),
-            of_limit: limited.then(|| spread(&|round| rates[at][round] / limits[at][round].unwrap_or(f64::NAN))),
+            of_limit: limited
+                .then(|| spread(&|round| rates[at][round] / limits[at][round].unwrap_or(f64::NAN))),
             of_first: over(first),
             of_peer: over(peer.filter(|_| this.who == "assay")),
         }

@@ -118,6 +118,7 @@ pub fn check(out: &Path, threads: usize, progress: &mut dyn FnMut(&str)) -> anyh
     let fixtures = context.stage("seeded fixtures", stages::fixtures);
     let parities = context.stage("golden models", stages::golden_models);
     context.stage("digest matrix", stages::invariance);
+    context.stage("trained model", stages::trained_model);
     context.stage("self-test", stages::self_test);
     let (receipts, reports) = evidence::gather(&mut context, out, &kernels, &fixtures, &parities)?;
     Ok(Findings { rows: context.rows, receipts, reports })

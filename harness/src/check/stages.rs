@@ -10,11 +10,14 @@ use crate::runs::file::ModelFile;
 use crate::runs::golden::{Golden, Reference};
 use crate::runs::matrix::{self, matrix};
 use crate::runs::parity::{Parity, against_golden};
+use crate::runs::tiny::{self, Expected};
 use crate::runs::{formats, hostile};
+use anyhow::Context as _;
 use assay_engine::exact::environment;
 use assay_engine::kernels::Kernels;
 use assay_engine::kernels::check::{OperationReport, Plan, check_tables};
 use assay_engine::model::Model;
+use assay_engine::tokenizer::Tokenizer;
 
 /// Numbers of threads of the invariance matrix.
 const THREADS: [usize; 4] = [1, 2, 3, 7];
@@ -199,13 +202,55 @@ pub(super) fn invariance(context: &mut Context<'_>) -> anyhow::Result<()> {
         let model = Model::load(&gguf, None)?;
         for kernels in context.tables.clone() {
             context.say(&format!("digest matrix: {name} on {}", kernels.isa));
-            let cells = matrix(&model, entry, kernels, &THREADS, &BATCHES)?;
+            let cells = matrix(&model, entry.task(), kernels, &THREADS, &BATCHES)?;
             count += cells.len() as u64;
             let problem = matrix::problem(&cells, &entry.exact_v1_logits_sha256);
             failure = failure.or(problem.map(|problem| format!("{name} on {}: {problem}", kernels.isa)));
         }
     }
-    let detail = format!("threads {THREADS:?} x prompt whole, 1, 3 at a time: one digest a model");
+    let detail = format!(
+        "threads {THREADS:?} x prompt whole, 1, 3 at a time, resumed, after a shared prefix: one digest a model"
+    );
     context.rows.push(Row::of("digest matrix", count, failure.map_or(Ok(detail), Err)));
+    Ok(())
+}
+
+/// The trained model on every instruction set: text, logits and perplexity of the committed file; and one digest, mapped or read, cold or
+/// resumed.
+pub(super) fn trained_model(context: &mut Context<'_>) -> anyhow::Result<()> {
+    let (expected, embedded) = (Expected::committed()?, tiny::model());
+    let mut failure = None;
+    let mut note = |problem: String| _ = failure.get_or_insert(problem);
+    let mut count = 0;
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join(embedded.name());
+    crate::files::write(&path, embedded.bytes())?;
+    let files = [("mapped", ModelFile::open(&path)?), ("read", ModelFile::read(&path)?)];
+    for kernels in context.tables.clone() {
+        context.say(&format!("trained model on {}", kernels.isa));
+        let backend = Backend { kernels, threads: context.threads, batch: 0 };
+        for (how, file) in &files {
+            let gguf = file.gguf()?;
+            let model = Model::load(&gguf, None)?;
+            let task = (&expected.prompt_token_ids[..], expected.token_ids.len());
+            let cells = matrix(&model, task, kernels, &[1, 3], &[0])?;
+            count += cells.len() as u64;
+            let problem = matrix::problem(&cells, &expected.logits_sha256);
+            problem.into_iter().for_each(|problem| note(format!("{how}, {}: {problem}", kernels.isa)));
+        }
+        let gguf = embedded.gguf()?;
+        let tokenizer = Tokenizer::read(&gguf)?.context("the trained model has a tokenizer")?;
+        let measured = expected.measured(&Model::load(&gguf, None)?, &tokenizer, backend)?;
+        count += 1;
+        if measured != expected {
+            note(format!("{}: gives {measured:?}, expected {expected:?}", kernels.isa));
+        }
+    }
+    let shown = expected.text.lines().next().unwrap_or_default();
+    let detail = format!(
+        "{:.4} nats a byte; after {:?}: {shown:?}; mapped, read, resumed: one digest",
+        expected.nats_per_token, expected.prompt
+    );
+    context.rows.push(Row::of("trained model", count, failure.map_or(Ok(detail), Err)));
     Ok(())
 }

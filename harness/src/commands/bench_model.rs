@@ -82,7 +82,8 @@ pub(super) fn run(args: &args::BenchModel) -> anyhow::Result<Exit> {
             workers.push(Peer::start(&options)?);
         }
     }
-    let lines = contest(&model, file.bytes(), kernels, &plan, &mut workers, &mut |doing| output::note(doing))?;
+    let lines =
+        contest(&model, file.bytes(), kernels, &plan, &mut workers, &mut |doing| output::note(doing))?;
     let output = Output {
         model: name.display().to_string(),
         architecture: model.config.arch.name,
@@ -94,12 +95,17 @@ pub(super) fn run(args: &args::BenchModel) -> anyhow::Result<Exit> {
         peer: workers.first().map(|peer| peer.facts().clone()),
         lines,
     };
-    if args.json { output::json(&output)? } else { output::line(&plain(&output))? }
+    if args.json {
+        output::json(&output)?
+    } else {
+        output::line(&plain(&output))?
+    }
     Ok(Exit::Held)
 }
 
 fn plain(output: &Output) -> String {
-    let spread = |s: Spread, digits: usize| format!("{:.digits$} ({:.digits$}-{:.digits$})", s.median, s.min, s.max);
+    let spread =
+        |s: Spread, digits: usize| format!("{:.digits$} ({:.digits$}-{:.digits$})", s.median, s.min, s.max);
     let share = |s: Option<Spread>| s.map_or(String::new(), |s| spread(s, 2));
     let rows: Vec<Vec<String>> = output
         .lines

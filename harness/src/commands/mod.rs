@@ -23,11 +23,11 @@ use crate::output;
 use anyhow::Context as _;
 use assay_engine::gguf::Gguf;
 use assay_engine::tokenizer::Tokenizer;
-use assay_harness::runs::tiny;
 use assay_harness::files;
 use assay_harness::receipts::text::FileName;
 use assay_harness::runs::engine::Backend;
 use assay_harness::runs::file::ModelFile;
+use assay_harness::runs::tiny;
 use std::path::Path;
 
 pub(crate) fn run(command: Command) -> anyhow::Result<Exit> {

@@ -7,6 +7,7 @@ use crate::output;
 use anyhow::Context as _;
 use assay_engine::model::Model;
 use assay_engine::tokenizer::Special;
+use assay_harness::files;
 use assay_harness::runs::perplexity::{Perplexity, Windows, perplexity};
 use serde::Serialize;
 use std::time::Instant;
@@ -36,16 +37,17 @@ pub(super) fn run(args: &args::Perplexity) -> anyhow::Result<Exit> {
     gguf.read_i2s_as(args.layout);
     let model = about(&args.model, Model::load(&gguf, args.activation.map(Into::into)))?;
     let tokenizer = tokenizer(&gguf).with_context(|| args.model.display().to_string())?;
-    let text = output::text_of(&args.text)?;
+    let text = files::read_text(&args.text)?;
     let ids = tokenizer.encode_bare(&text, Special::Plain)?;
     let begin = tokenizer.prefix();
     let context = args.context.unwrap_or(model.config.context.min(CONTEXT));
     let stride = args.stride.unwrap_or((context - usize::from(begin.is_some() && context > 0)).max(1));
     let start = Instant::now();
     let progress = output::Progress::new();
-    let found = perplexity(&model, backend, &ids, begin, Windows { context, stride }, &mut |tokens, so_far| {
-        progress.say(&format!("{tokens} of {} tokens, perplexity {so_far:.4}", ids.len()));
-    })?;
+    let found =
+        perplexity(&model, backend, &ids, begin, Windows { context, stride }, &mut |tokens, so_far| {
+            progress.say(&format!("{tokens} of {} tokens, perplexity {so_far:.4}", ids.len()));
+        })?;
     progress.clear();
     let output = Output {
         model: args.model.display().to_string(),
@@ -59,7 +61,11 @@ pub(super) fn run(args: &args::Perplexity) -> anyhow::Result<Exit> {
         tokens_per_second: found.tokens as f64 / start.elapsed().as_secs_f64(),
         found,
     };
-    if args.json { output::json(&output)? } else { output::line(&plain(&output))? }
+    if args.json {
+        output::json(&output)?
+    } else {
+        output::line(&plain(&output))?
+    }
     Ok(Exit::Held)
 }
 
@@ -74,8 +80,11 @@ fn plain(output: &Output) -> String {
             "nats        {:.5} ± {:.5} a token, {:.5} a byte",
             found.nats_per_token, found.standard_error, output.nats_per_byte
         ),
-        format!("SHA-256     {} (nats of every token)", hex::encode(found.sha256)),
-        format!("speed       {:.1} tokens/s ({}, {} threads)", output.tokens_per_second, output.isa, output.threads),
+        format!("SHA-256     {} (nats of every token)", found.sha256),
+        format!(
+            "speed       {:.1} tokens/s ({}, {} threads)",
+            output.tokens_per_second, output.isa, output.threads
+        ),
     ]
     .join("\n")
 }

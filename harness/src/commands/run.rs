@@ -105,10 +105,13 @@ pub(super) fn run(args: &args::Run) -> anyhow::Result<Exit> {
     let state_file = args.save_state.as_deref().map(|path| NewFile::create(path, name)).transpose()?;
     let mut session = session(args, &file, &model, backend, &request)?;
     let resumed_tokens = session.state().position();
-    let (run, text, ended_by) = generate(args, &mut session, backend, request, &tokenizer, &mut |row| match &mut sink {
-        Some(sink) => sink.put(|out| out.write_all(&row.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>())),
-        None => Ok(()),
-    })?;
+    let (run, text, ended_by) =
+        generate(args, &mut session, backend, request, &tokenizer, &mut |row| match &mut sink {
+            Some(sink) => {
+                sink.put(|out| out.write_all(&row.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>()))
+            }
+            None => Ok(()),
+        })?;
     if let Some(sink) = sink {
         sink.finish()?;
     }
@@ -155,7 +158,11 @@ pub(super) fn run(args: &args::Run) -> anyhow::Result<Exit> {
         state: args.save_state.clone(),
         receipt,
     };
-    if args.json { output::json(&output)? } else { output::line(&plain(&output))? }
+    if args.json {
+        output::json(&output)?
+    } else {
+        output::line(&plain(&output))?
+    }
     Ok(Exit::Held)
 }
 

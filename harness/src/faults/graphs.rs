@@ -41,7 +41,7 @@ pub(super) fn matrix(table: fn(&mut Kernels)) -> anyhow::Result<Option<String>> 
     let file = golden.model(entry)?;
     let gguf = file.gguf()?;
     let model = Model::load(&gguf, None)?;
-    let cells = cells(&model, entry, planted(table), &[1, 2], &[0, 1])?;
+    let cells = cells(&model, entry.task(), planted(table), &[1, 2], &[0, 1])?;
     Ok(problem(&cells, &entry.exact_v1_logits_sha256).map(|said| format!("{MODEL}: {said}")))
 }
 

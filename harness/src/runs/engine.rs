@@ -66,7 +66,12 @@ pub fn run(
 ) -> Result<Run> {
     let request = Request { prompt: prompt.to_vec(), steps, batch: backend.batch, ..Request::default() };
     let mut session = Session::new(model, backend.kernels, request.capacity())?;
-    go_on(&mut session, backend, request, &mut Hooks { on_logits, on_token: &mut |_| ControlFlow::Continue(()) })
+    go_on(
+        &mut session,
+        backend,
+        request,
+        &mut Hooks { on_logits, on_token: &mut |_| ControlFlow::Continue(()) },
+    )
 }
 
 /// Runs `request` in a session that may hold the beginning of its prompt already.

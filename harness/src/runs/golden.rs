@@ -47,6 +47,13 @@ pub struct Entry {
     pub exact_v1_logits_sha256: String,
 }
 
+impl Entry {
+    /// The prompt, and how many tokens are generated after it.
+    pub fn task(&self) -> (&[u32], usize) {
+        (&self.prompt_token_ids, self.greedy_token_ids.len())
+    }
+}
+
 /// A file of raw little-endian f32.
 #[derive(Debug, Clone, Deserialize)]
 pub struct LogitsFile {

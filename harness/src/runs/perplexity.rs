@@ -33,7 +33,7 @@ pub struct Windows {
 }
 
 /// What a text costs.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Perplexity {
     /// Tokens scored.
     pub tokens: usize,
@@ -47,9 +47,8 @@ pub struct Perplexity {
     pub perplexity: f64,
     /// `perplexity · standard_error`: how far the error bar reaches to either side.
     pub perplexity_error: f64,
-    /// SHA-256 over the nats of every token, in order, as little-endian f64.
-    #[serde(with = "hex::serde")]
-    pub sha256: [u8; 32],
+    /// SHA-256 over the nats of every token, in order, as little-endian f64; hexadecimal.
+    pub sha256: String,
 }
 
 /// Scores `ids`, which hold no begin token; `begin` goes before each window. `progress` is told the tokens scored and the perplexity so far.
@@ -78,7 +77,11 @@ pub fn perplexity(
         return refuse("stride", format!("1 to {room}: no token may be left out"), stride);
     }
     if ids.len() + usize::from(begin.is_some()) < 2 {
-        return refuse("tokens of the text", "two at least, or one after a begin token".to_owned(), ids.len());
+        return refuse(
+            "tokens of the text",
+            "two at least, or one after a begin token".to_owned(),
+            ids.len(),
+        );
     }
     if let Some(id) = ids.iter().chain(&begin).find(|id| **id as usize >= model.config.vocab) {
         return refuse("token id", format!("0 to {}", model.config.vocab - 1), *id as usize);
@@ -109,7 +112,7 @@ pub fn perplexity(
         standard_error,
         perplexity,
         perplexity_error: perplexity * standard_error,
-        sha256: hash.finalize().into(),
+        sha256: hex::encode(hash.finalize()),
     })
 }
 

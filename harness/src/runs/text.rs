@@ -65,7 +65,8 @@ mod tests {
     #[test]
     fn text_ends_before_a_stop_string_and_none_of_it_is_shown() {
         let bytes = fixtures::generate(fixtures::find("b158-stable").expect("fixture")).expect("file");
-        let tokenizer = Tokenizer::read(&Gguf::parse(&bytes).expect("GGUF")).expect("read").expect("tokenizer");
+        let tokenizer =
+            Tokenizer::read(&Gguf::parse(&bytes).expect("GGUF")).expect("read").expect("tokenizer");
         let ids = tokenizer.encode_bare("One é two.\n\nUser: no", Special::Plain).expect("ids");
         let mut text = Text::new(&tokenizer, &["\n\nUser:".to_owned(), String::new()]);
         let mut shown = String::new();
