@@ -9,6 +9,8 @@
 
 pub mod files;
 
+pub mod chat;
+
 pub mod fixtures;
 
 pub mod runs;
