@@ -32,8 +32,9 @@ fn say(line: &str) {
 
 /// Where the vocabularies are; `None`, said aloud, where they have not been fetched.
 fn folder() -> Option<PathBuf> {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/vocabs");
-    let folder = std::env::var_os("ASSAY_VOCABS").map_or(here, PathBuf::from);
+    let named = std::env::var_os("ASSAY_VOCABS").map_or("target/vocabs".into(), PathBuf::from);
+    // A relative name is one from the root, as for the script.
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(named);
     if folder.join("ggml-vocab-gpt-2.gguf").is_file() {
         return Some(folder);
     }

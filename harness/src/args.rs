@@ -4,6 +4,7 @@ use assay_engine::kernels::Isa;
 use assay_engine::model::Activation;
 use assay_engine::quant::Format;
 use assay_engine::quant::i2s::Packing;
+use assay_engine::tokenizer::Special;
 use assay_harness::convert::{ARCHITECTURES, HEADS, TARGETS};
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -34,6 +35,8 @@ pub(crate) enum Command {
     Parity(Parity),
     /// Say what is in a GGUF file, and what is wrong with it.
     Inspect(Inspect),
+    /// Turn text into token ids, or ids into text, as the tokenizer in a GGUF file has it.
+    Tokenize(Tokenize),
     /// Store a model's weights in another format: the same weights, or nothing is written.
     Convert(Convert),
     /// Seeded models and tensors, the same bytes on every machine.
@@ -282,6 +285,46 @@ pub(crate) struct Inspect {
     /// The result as JSON on stdout.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Tokenize {
+    /// A GGUF file with a tokenizer.
+    pub(crate) model: PathBuf,
+    /// A file with the text, UTF-8; - is standard input.
+    #[arg(long, value_name = "FILE", default_value = "-")]
+    pub(crate) text: PathBuf,
+    /// The text itself.
+    #[arg(long, value_name = "TEXT", conflicts_with = "text")]
+    pub(crate) prompt: Option<String>,
+    /// Special tokens in the text (<|eot_id|>): parse makes tokens of them, as `assay run --prompt` does; plain leaves them
+    /// text.
+    #[arg(long, value_enum, default_value_t = SpecialTokens::Parse)]
+    pub(crate) special: SpecialTokens,
+    /// Print the ids alone, as `assay run --tokens` takes them.
+    #[arg(long)]
+    pub(crate) ids: bool,
+    /// The other way round: the text of these ids: 1,2,3
+    #[arg(long, value_delimiter = ',', value_name = "IDS", conflicts_with_all = ["text", "prompt", "special", "ids"])]
+    pub(crate) decode: Option<Vec<u32>>,
+    /// The result as JSON on stdout.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum SpecialTokens {
+    Parse,
+    Plain,
+}
+
+impl From<SpecialTokens> for Special {
+    fn from(special: SpecialTokens) -> Special {
+        match special {
+            SpecialTokens::Parse => Special::Parse,
+            SpecialTokens::Plain => Special::Plain,
+        }
+    }
 }
 
 #[derive(Debug, ClapArgs)]

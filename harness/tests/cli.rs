@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/golden").join(name)
@@ -80,6 +81,81 @@ fn text_goes_through_the_tokenizer_and_back() {
     let said = json(&output);
     assert_eq!(said["prompt_token_ids"][0], 1021, "the begin token");
     assert!(said["text"].is_string());
+}
+
+fn assay_reading(input: &[u8], args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_assay"));
+    let command = command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("assay starts");
+    child.stdin.take().expect("stdin").write_all(input).expect("written");
+    child.wait_with_output().expect("assay ends")
+}
+
+#[test]
+fn text_becomes_ids_that_run_takes_and_comes_back() {
+    let folder = tempfile::tempdir().expect("folder");
+    let file = folder.path().join("text");
+    fs::write(&file, "the é\n").expect("written");
+    let model = golden("b158-stable.gguf");
+    let model = text(&model);
+    let ids = |args: &[&str]| {
+        let output = assay_reading("the é\n".as_bytes(), &[&["tokenize", model, "--ids"], args].concat());
+        assert_eq!(code(&output), 0, "{}", stderr(&output));
+        assert!(stderr(&output).contains("tokenizer.ggml.pre"), "the missing pre-tokenizer is warned about");
+        String::from_utf8(output.stdout).expect("ids").trim_end().to_owned()
+    };
+    let of_input = ids(&[]);
+    assert!(of_input.starts_with("1021,"), "the begin token: {of_input}");
+    assert_eq!(of_input, ids(&["--text", "-"]));
+    assert_eq!(of_input, ids(&["--text", text(&file)]));
+    assert_eq!(of_input, ids(&["--prompt", "the é\n"]));
+
+    let ran = assay(&["run", model, "--prompt", "the é\n", "--steps", "1", "--json"]);
+    let prompt: Vec<String> =
+        json(&ran)["prompt_token_ids"].as_array().expect("ids").iter().map(Value::to_string).collect();
+    assert_eq!(prompt.join(","), of_input);
+
+    let (_, bare) = of_input.split_once(',').expect("more ids");
+    let back = assay(&["tokenize", model, "--decode", bare]);
+    assert_eq!(String::from_utf8_lossy(&back.stdout), "\"the é\\n\"\n");
+    assert!(stderr(&back).is_empty(), "no text was cut: {}", stderr(&back));
+}
+
+#[test]
+fn tokens_are_listed_with_what_they_stand_for() {
+    let model = golden("b158-stable.gguf");
+    let args = ["tokenize", text(&model), "--prompt", "a\u{1f980}<|eot_id|>"];
+    let output = assay(&args);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.contains("\"a\"") && said.contains("bytes f0") && said.contains("\"<|eot_id|>\""), "{said}");
+    let said = json(&assay(&[&args[..], &["--json"]].concat()));
+    let tokens = said["tokens"].as_array().expect("tokens");
+    let last = tokens.last().expect("a token");
+    assert_eq!((&last["text"], &last["control"]), (&"<|eot_id|>".into(), &true.into()));
+    assert_eq!(tokens.len(), said["token_ids"].as_array().expect("ids").len());
+    let plain = json(&assay(&[&args[..], &["--special", "plain", "--json"]].concat()));
+    let plain = plain["tokens"].as_array().expect("tokens");
+    assert!(plain[1..].iter().all(|token| token["control"] == false), "{plain:?}");
+}
+
+#[test]
+fn what_cannot_be_tokenized_is_refused() {
+    let folder = tempfile::tempdir().expect("folder");
+    let file = folder.path().join("latin1");
+    fs::write(&file, b"gr\xfc\xdfe").expect("written");
+    let model = golden("b158-stable.gguf");
+    let tokenize = |more: &[&str], expected: &str| {
+        refused(&[&["tokenize", text(&model)], more].concat(), expected);
+    };
+    tokenize(&["--decode", "1,1024"], "vocabulary of 1024 tokens, got 1024");
+    tokenize(&["--text", "/no/such/text"], "/no/such/text");
+    fs::create_dir(folder.path().join("folder")).expect("folder");
+    tokenize(&["--text", text(&folder.path().join("folder"))], "folder");
+    let output = assay(&["tokenize", text(&model), "--text", text(&file)]);
+    assert_eq!(code(&output), 2);
+    assert!(stderr(&output).contains("not UTF-8: byte 0xfc at offset 2"), "{}", stderr(&output));
+    let tensors = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/t5_4x320.gguf");
+    refused(&["tokenize", text(&tensors), "--prompt", "a"], "no tokenizer in the file");
 }
 
 #[test]

@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const ORDER: [&str; 11] = [
-    "files", "fixtures", "runs", "convert", "plugins", "peers", "bench", "receipts", "reports", "faults",
-    "check",
+const ORDER: [&str; 12] = [
+    "files", "chat", "fixtures", "runs", "convert", "plugins", "peers", "bench", "receipts", "reports",
+    "faults", "check",
 ];
 
 fn rust_files(path: &Path, files: &mut Vec<PathBuf>) {

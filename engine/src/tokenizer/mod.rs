@@ -259,7 +259,7 @@ impl Tokenizer {
 const NO_PRE: &str = "the file has no tokenizer.ggml.pre: text is split by llama.cpp's 'default' rules, which may not be those the model was trained with";
 
 fn bad(problem: String) -> Error {
-    Error::Tokenizer { problem, advice: "give token ids with --tokens instead" }
+    Error::Tokenizer { problem, advice: "the model runs with token ids all the same: assay run --tokens" }
 }
 
 #[cfg(test)]

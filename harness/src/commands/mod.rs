@@ -16,6 +16,7 @@ mod receipt;
 #[cfg(feature = "report")]
 mod report;
 mod run;
+mod tokenize;
 
 use crate::args::{self, Command};
 use crate::exit::Exit;
@@ -39,6 +40,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Bench(args) => bench_model::run(&args),
         Command::Parity(args) => parity::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Tokenize(args) => tokenize::run(&args),
         Command::Convert(args) => convert::run(&args),
         Command::Fixtures(args) => fixtures::run(&args),
         Command::Kernels(args) => kernels::run(&args),

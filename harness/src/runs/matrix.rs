@@ -80,7 +80,12 @@ pub fn matrix(
 }
 
 /// Digest of the logits of a run whose prompt is computed in two sessions.
-fn in_two(model: &Model<'_>, (prompt, steps): (&[u32], usize), backend: Backend, start: Start) -> Result<String> {
+fn in_two(
+    model: &Model<'_>,
+    (prompt, steps): (&[u32], usize),
+    backend: Backend,
+    start: Start,
+) -> Result<String> {
     let Backend { kernels, threads, batch } = backend;
     let request = Request { prompt: prompt.to_vec(), steps, batch, ..Request::default() };
     let half = prompt.len() / 2;
@@ -91,9 +96,8 @@ fn in_two(model: &Model<'_>, (prompt, steps): (&[u32], usize), backend: Backend,
     let state = if start == Start::Resumed {
         let (mut bytes, identity) = (Vec::new(), model.identity([0; 32]));
         // A vector takes all.
-        saved::write(first.state(), model, identity, &mut bytes).map_err(|e| {
-            assay_engine::Error::State { problem: e.to_string(), advice: "free some memory" }
-        })?;
+        saved::write(first.state(), model, identity, &mut bytes)
+            .map_err(|e| assay_engine::Error::State { problem: e.to_string(), advice: "free some memory" })?;
         saved::read(&bytes, model, identity, request.capacity())?
     } else {
         let otherwise: Vec<u32> = prompt[half..].iter().rev().copied().collect();

@@ -58,7 +58,12 @@ impl Expected {
     ///
     /// # Errors
     /// - the engine's.
-    pub fn measured(&self, model: &Model<'_>, tokenizer: &Tokenizer, backend: engine::Backend) -> Result<Expected> {
+    pub fn measured(
+        &self,
+        model: &Model<'_>,
+        tokenizer: &Tokenizer,
+        backend: engine::Backend,
+    ) -> Result<Expected> {
         let prompt = tokenizer.encode(&self.prompt, Special::Plain)?;
         let run = engine::run(model, backend, &prompt, self.token_ids.len(), &mut |_, _| Ok(()))?;
         let found = score(model, tokenizer, backend, &HELD_OUT[..self.scored_bytes])?;
@@ -79,7 +84,12 @@ impl Expected {
 ///
 /// # Errors
 /// - the engine's.
-pub fn score(model: &Model<'_>, tokenizer: &Tokenizer, backend: engine::Backend, text: &str) -> Result<Perplexity> {
+pub fn score(
+    model: &Model<'_>,
+    tokenizer: &Tokenizer,
+    backend: engine::Backend,
+    text: &str,
+) -> Result<Perplexity> {
     let (ids, begin) = (tokenizer.encode_bare(text, Special::Plain)?, tokenizer.prefix());
     let context = model.config.context;
     let windows = Windows { context, stride: context - usize::from(begin.is_some()) };
