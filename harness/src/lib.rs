@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! fixtures → runs → convert → plugins → bench → receipts → reports
+//! chat: templates of model files
 //! faults: published bugs for the checks;   check: all of them, on embedded data
 //! ```
 //!

@@ -3,8 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const ORDER: [&str; 11] =
-    ["files", "chat", "fixtures", "runs", "convert", "plugins", "bench", "receipts", "reports", "faults", "check"];
+const ORDER: [&str; 11] = [
+    "files", "chat", "fixtures", "runs", "convert", "plugins", "bench", "receipts", "reports", "faults",
+    "check",
+];
 
 fn rust_files(path: &Path, files: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(path).expect("folder") {
