@@ -90,6 +90,10 @@ impl ChatTemplate {
         environment.set_syntax(syntax.map_err(|e| failed(&e))?);
         environment.set_fuel(Some(FUEL));
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        // As in Python, where nothing is not iterable, and text is: templates ask it of `tools` and of a message's content.
+        environment.add_test("iterable", |value: &Value| {
+            !value.is_none() && (value.as_str().is_some() || value.try_iter().is_ok())
+        });
         environment.add_function("raise_exception", |reason: String| -> Result<String, minijinja::Error> {
             let refused = minijinja::Error::new(ErrorKind::InvalidOperation, "raise_exception");
             Err(refused.with_source(Refusal(reason)))
@@ -286,6 +290,12 @@ mod tests {
                       {% set found.text = m.content.split('i')[-1] %}{% break %}{% endif %}{% endfor %}\
                       {{ found.text }}{{ messages[0].content.rstrip().upper() }}";
         assert_eq!(template(source).render(&conversation()).expect("text"), ".BE BRIEF.");
+    }
+
+    #[test]
+    fn nothing_is_not_iterable_and_text_is() {
+        let source = "{{ 1 if tools is iterable else 0 }}{{ 1 if bos_token is iterable else 0 }}";
+        assert_eq!(template(source).render(&[]).expect("text"), "01");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! fixtures → runs → convert → plugins → peers → bench → receipts → reports
+//! chat: a conversation as a model's template writes it
 //! faults: published bugs for the checks;   check: all of them, on embedded data
 //! ```
 //!

@@ -321,6 +321,15 @@ proptest! {
     }
 
     #[test]
+    fn any_text_comes_back_with_special_tokens_in_it(text in "(<tool>|<\\|im_end\\|>|hello|[ <|>\n]|\\PC){0,20}") {
+        let tokenizer = bytes_and("llama-bpe").put("add_bos_token", false).tokenizer();
+        for special in [Special::Plain, Special::Parse] {
+            let ids = tokenizer.encode(&text, special).expect("ids");
+            prop_assert_eq!(&tokenizer.decode(&ids).expect("text"), &text);
+        }
+    }
+
+    #[test]
     fn any_text_comes_back_from_sentencepiece_ids(text in "[ ▁abc é\u{1f980}\n]{0,12}|\\PC{0,40}") {
         let tokenizer = spm(&[("a", -1.0), ("▁a", -0.5), ("ab", -1.0), ("▁", -3.0), ("▁▁", -2.0)]).tokenizer();
         let ids = tokenizer.encode_bare(&text, Special::Plain).expect("ids");

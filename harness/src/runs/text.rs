@@ -7,6 +7,7 @@ use assay_engine::tokenizer::{Detokenizer, Tokenizer};
 #[derive(Debug)]
 pub struct Text<'t> {
     detokenizer: Detokenizer<'t>,
+    known: usize,
     stops: Vec<String>,
     text: String,
     shown: usize,
@@ -16,14 +17,24 @@ impl<'t> Text<'t> {
     /// Nothing yet; it ends before the first of `stops`.
     pub fn new(tokenizer: &'t Tokenizer, stops: &[String]) -> Text<'t> {
         let stops = stops.iter().filter(|stop| !stop.is_empty()).cloned().collect();
-        Text { detokenizer: Detokenizer::new(tokenizer), stops, text: String::new(), shown: 0 }
+        Text {
+            detokenizer: Detokenizer::new(tokenizer),
+            known: tokenizer.size(),
+            stops,
+            text: String::new(),
+            shown: 0,
+        }
     }
 
-    /// Adds a token; whether a stop string is complete now. Then the text ends before it.
+    /// Adds a token; whether a stop string is complete now. Then the text ends before it. An id past the tokenizer's vocabulary (some
+    /// embeddings have rows to spare) stands for no text.
     ///
     /// # Errors
-    /// - an id that is not in the vocabulary.
+    /// - the tokenizer's.
     pub fn push(&mut self, id: u32) -> Result<bool> {
+        if id as usize >= self.known {
+            return Ok(false);
+        }
         let before = self.text.len();
         self.text += &self.detokenizer.push(id)?;
         // A stop string may have begun in the text before.

@@ -1,0 +1,54 @@
+//! The small trained model: what it gives is committed, and agrees with the program that trained it.
+
+use assay_engine::kernels::{self, Isa};
+use assay_engine::model::Model;
+use assay_engine::tokenizer::Tokenizer;
+use assay_harness::runs::engine::Backend;
+use assay_harness::runs::tiny::{self, Expected};
+use std::path::Path;
+
+fn folder() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/tiny")
+}
+
+fn with_model(body: impl FnOnce(&Model<'_>, &Tokenizer)) {
+    let file = tiny::model();
+    let gguf = file.gguf().expect("GGUF");
+    let tokenizer = Tokenizer::read(&gguf).expect("read").expect("a tokenizer");
+    body(&Model::load(&gguf, None).expect("model"), &tokenizer);
+}
+
+/// `ASSAY_UPDATE=1` writes what scalar gives.
+#[test]
+fn text_logits_and_perplexity_are_those_committed() {
+    with_model(|model, tokenizer| {
+        let backend = Backend { kernels: kernels::get(Isa::Scalar).expect("scalar"), threads: 2, batch: 0 };
+        let committed = Expected::committed().expect("JSON");
+        let measured = committed.measured(model, tokenizer, backend).expect("run");
+        if std::env::var_os("ASSAY_UPDATE").is_some_and(|value| value == "1") {
+            let text = serde_json::to_string_pretty(&measured).expect("JSON") + "\n";
+            std::fs::write(folder().join("expected.json"), text).expect("written");
+            return;
+        }
+        assert_eq!(measured, committed);
+    });
+}
+
+/// The trainer computed in PyTorch, in f32 and with windows of 256 bytes where ours have 255 after a begin token: the two
+/// agree as far as that allows. A wrong gate, norm or scale is off by far more.
+#[test]
+fn the_play_that_was_held_out_costs_what_the_trainer_says() {
+    let receipt = std::fs::read(folder().join("tiny.training.json")).expect("the training receipt");
+    let receipt: serde_json::Value = serde_json::from_slice(&receipt).expect("JSON");
+    let file = tiny::model();
+    assert_eq!(receipt["sha256"], hex::encode(file.sha256()), "the receipt is of this file");
+    let said = receipt["held_out_nats_per_byte"].as_f64().expect("a number");
+    with_model(|model, tokenizer| {
+        let found = tiny::score(model, tokenizer, Backend::best(), tiny::HELD_OUT).expect("scores");
+        assert!(
+            (found.nats_per_token - said).abs() < 0.01,
+            "{} nats a byte, and the trainer says {said}",
+            found.nats_per_token
+        );
+    });
+}
