@@ -302,6 +302,115 @@ fn fixtures_are_generated_verified_and_missed() {
     }
 }
 
+/// The tests' own model file: the one that is part of the program.
+fn tiny() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/tiny/tiny.gguf")
+}
+
+#[test]
+fn the_built_in_model_runs_without_arguments_and_a_seed_draws_the_same_again() {
+    let greedy = json(&assay(&["run", "--steps", "4", "--json"]));
+    assert_eq!((&greedy["model"], &greedy["ended_by"]), (&"tiny.gguf".into(), &"steps".into()));
+    assert!(greedy["text"].is_string());
+    let draw = |seed: &str, isa: &str| {
+        let more =
+            ["--prompt", "To be", "--temperature", "0.9", "--steps", "24", "--seed", seed, "--isa", isa];
+        json(&assay(&[&["run", "--json"], &more[..]].concat()))["token_ids"].clone()
+    };
+    let best = assay_engine::kernels::best().isa.name();
+    assert_eq!(draw("1", "scalar"), draw("1", best));
+    assert_ne!(draw("1", best), draw("2", best));
+}
+
+#[test]
+fn a_saved_state_goes_on_to_the_same_tokens_and_a_damaged_one_is_refused() {
+    let folder = tempfile::tempdir().expect("folder");
+    let (model, state) = (tiny(), folder.path().join("prompt.kv"));
+    let run = |more: &[&str]| assay(&[&["run", text(&model), "--json"], more].concat());
+    let whole = json(&run(&["--tokens", "256,84,104,101,32", "--steps", "8"]));
+    let saved = run(&["--tokens", "256,84,104", "--steps", "0", "--save-state", text(&state)]);
+    assert_eq!(code(&saved), 0, "{}", stderr(&saved));
+    let resumed =
+        json(&run(&["--tokens", "256,84,104,101,32", "--steps", "8", "--load-state", text(&state)]));
+    assert_eq!(resumed["token_ids"], whole["token_ids"]);
+    assert_eq!((&resumed["resumed_tokens"], &resumed["logits"]["rows"]), (&3.into(), &10.into()));
+    let load = |tokens: &str, expected: &str| {
+        refused(&["run", text(&model), "--tokens", tokens, "--load-state", text(&state)], expected);
+    };
+    load("256,84,105,101", "begins with 2");
+    load("256,84,104", "goes on");
+    let other = golden("b158-stable.gguf");
+    refused(&["run", text(&other), "--tokens", "1", "--load-state", text(&state)], "another model");
+    let mut bytes = fs::read(&state).expect("state");
+    bytes[300] ^= 1;
+    fs::write(&state, bytes).expect("written");
+    load("256,84,104,101", "SHA-256 does not fit");
+}
+
+#[test]
+fn generation_ends_before_a_stop_string() {
+    let model = tiny();
+    let args = ["run", text(&model), "--prompt", "PROSPERO. ", "--steps", "60", "--json"];
+    let whole = json(&assay(&args));
+    let text_of = |said: &serde_json::Value| said["text"].as_str().expect("text").to_owned();
+    let all = text_of(&whole);
+    let stop: String = all.chars().skip(10).take(3).collect();
+    let ended = json(&assay(&[&args[..], &["--stop", &stop]].concat()));
+    assert_eq!(text_of(&ended), all[..all.find(&stop).expect("there")]);
+    assert_eq!(ended["ended_by"], "stop-string");
+}
+
+#[test]
+fn what_a_run_cannot_do_is_refused_before_it_begins() {
+    let (model, golden) = (tiny(), golden("b158-stable.gguf"));
+    let run = |more: &[&str], expected: &str| refused(&[&["run", text(&model)], more].concat(), expected);
+    run(&["--prompt", "hello", "--chat"], "no chat template");
+    run(&["--tokens", "1", "--steps", "500"], "the model's context");
+    run(&["--tokens", "1", "--temperature", "NaN"], "temperature");
+    run(&["--tokens", "1", "--temperature", "1", "--top-p", "0"], "top-p");
+    run(&[], "--prompt");
+    refused(&["run", text(&golden), "--tokens", "9999"], "token id");
+    refused(&["fixtures", "generate", "--shape", "7b", "--out", "/tmp"], "2b-4t");
+}
+
+#[test]
+fn perplexity_is_one_number_for_every_cut_and_its_inputs_are_checked() {
+    let folder = tempfile::tempdir().expect("folder");
+    let (model, play) = (tiny(), folder.path().join("play.txt"));
+    let words = "PROSPERO. Now my charms are all o'erthrown, and what strength I have's mine own. ".repeat(6);
+    fs::write(&play, &words).expect("written");
+    let args = ["perplexity", text(&model), "--text", text(&play), "--json"];
+    let said = |more: &[&str]| json(&assay(&[&args[..], more].concat()));
+    let whole = said(&["--stride", "64", "--isa", "scalar", "--threads", "1"]);
+    assert_eq!(whole["tokens"], words.len());
+    assert_eq!(said(&["--stride", "64", "--batch", "7", "--threads", "3"])["sha256"], whole["sha256"]);
+    assert_ne!(said(&["--stride", "255"])["sha256"], whole["sha256"], "another question");
+    let run = |more: &[&str], expected: &str| refused(&[&args[..4], more].concat(), expected);
+    run(&["--stride", "256"], "stride");
+    run(&["--context", "1"], "context");
+    run(&["--context", "4096"], "context");
+    fs::write(&play, [b'a', 0xff]).expect("written");
+    run(&[], "not UTF-8");
+    fs::write(&play, "").expect("written");
+    run(&[], "tokens of the text");
+    refused(&["perplexity", text(&model), "--text", "/no/such/file"], "/no/such/file");
+}
+
+#[cfg(unix)]
+#[test]
+fn bench_times_prompts_and_tokens_on_every_number_of_threads() {
+    let args = ["bench", "--rounds", "2", "--prefill", "16", "--depth", "4,32", "--steps", "3", "--json"];
+    let said = json(&assay(&args));
+    let lines = said["lines"].as_array().expect("lines");
+    assert_eq!(lines.len(), 6);
+    for line in lines {
+        assert!(line["tokens_per_second"]["median"].as_f64().is_some_and(|rate| rate > 0.0), "{line}");
+    }
+    refused(&["bench", "--depth", "5000"], "context");
+    refused(&["bench", "--rounds", "0"], "at least 1");
+    refused(&["bench", "--peer", "llama.cpp"], "needs a model file");
+}
+
 #[test]
 fn logits_never_replace_the_model_or_what_is_no_file() {
     let folder = tempfile::tempdir().expect("folder");

@@ -156,10 +156,11 @@ impl<'m, 'a> Session<'m, 'a> {
         let v = self.linear(&layer.attn_v, self.place("attn_v", i), &h)?;
         self.rope(&mut q, config.query_width());
         self.rope(&mut k, config.kv_width());
-        for (token, q) in q.chunks_mut(config.query_width()).enumerate() {
-            let place = self.place("q", i);
-            round_f16(self.kernels, q).map_err(|at| place.error(token, F16_OVERFLOW, at))?;
-        }
+        let place = self.place("q", i);
+        let rows = q.par_chunks_mut(config.query_width()).enumerate();
+        let round =
+            |(token, q)| round_f16(self.kernels, q).map_err(|at| place.error(token, F16_OVERFLOW, at));
+        all(rows.map(round).collect())?;
         self.store(i, &k, &v)?;
         let mut o = self.attend(i, &q)?;
         if let Some(w) = &layer.attn_sub_norm {
@@ -229,7 +230,8 @@ impl<'m, 'a> Session<'m, 'a> {
     }
 
     fn add_onto(&self, y: &[f32], x: &mut [f32]) {
-        (self.kernels.add_f32)(x, y);
+        let width = self.model.config.embedding;
+        x.par_chunks_mut(width).zip(y.par_chunks(width)).for_each(|(x, y)| (self.kernels.add_f32)(x, y));
     }
 
     /// Turns every head of every token by its position.
@@ -239,12 +241,10 @@ impl<'m, 'a> Session<'m, 'a> {
             RopePairing::Halves => self.kernels.rope_halves,
             RopePairing::Pairs => self.kernels.rope_pairs,
         };
-        for (token, row) in x.chunks_mut(width).enumerate() {
+        x.par_chunks_mut(width).enumerate().for_each(|(token, row)| {
             let (cos, sin) = self.state.rope.at(self.state.position() + token);
-            for head in row.chunks_mut(config.head_dim) {
-                turn(head, cos, sin);
-            }
-        }
+            row.chunks_mut(config.head_dim).for_each(|head| turn(head, cos, sin));
+        });
     }
 
     /// Rounds keys and values to f16 and puts them into the cache, `(heads_kv, capacity, head_dim)`.

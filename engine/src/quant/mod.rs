@@ -311,13 +311,7 @@ pub(crate) fn f32_at(bytes: &[u8], at: usize) -> f32 {
 /// Eight bytes at a time: a code is 3 where both of its bits are set.
 pub(crate) fn find_code_3(bytes: &[u8]) -> Option<(usize, u32)> {
     let hit = |byte: u8| byte & (byte >> 1) & 0x55;
-    let (words, _) = bytes.as_chunks::<8>();
-    let clean = |word: &[u8; 8]| {
-        let word = u64::from_ne_bytes(*word);
-        word & (word >> 1) & 0x5555_5555_5555_5555 == 0
-    };
-    let skip = words.iter().take_while(|word| clean(word)).count() * 8;
-    let at = skip + bytes[skip..].iter().position(|&byte| hit(byte) != 0)?;
+    let at = dense::find(bytes, |byte| hit(*byte) != 0)?;
     // The highest field comes first in the element order of I2_S.
     let field = (0..4).rev().find(|&field| (hit(bytes[at]) >> (2 * field)) & 1 == 1)?;
     Some((at, 2 * field))

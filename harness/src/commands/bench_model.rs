@@ -51,6 +51,7 @@ pub(super) fn run(args: &args::BenchModel) -> anyhow::Result<Exit> {
     let gguf = about(name, file.gguf())?;
     let model = about(name, Model::load(&gguf, None))?;
     let load_seconds = start.elapsed().as_secs_f64();
+    let progress = output::Progress::new();
     let mut workers = Vec::new();
     if let Some(peer) = &args.peer {
         let path = args.peer_model.as_deref().or(args.model.as_deref());
@@ -78,12 +79,13 @@ pub(super) fn run(args: &args::BenchModel) -> anyhow::Result<Exit> {
                 load,
                 timeout: PATIENCE,
             };
-            output::note(&format!("starting {peer} with {threads} threads"));
+            progress.say(&format!("starting {peer} with {threads} threads"));
             workers.push(Peer::start(&options)?);
         }
     }
-    let lines =
-        contest(&model, file.bytes(), kernels, &plan, &mut workers, &mut |doing| output::note(doing))?;
+    let lines = contest(&model, file.bytes(), kernels, &plan, &mut workers, &mut |doing| progress.say(doing));
+    progress.clear();
+    let lines = lines?;
     let output = Output {
         model: name.display().to_string(),
         architecture: model.config.arch.name,

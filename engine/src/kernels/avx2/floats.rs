@@ -2,10 +2,9 @@
 
 use super::memory::*;
 use crate::exact::ATTENTION_CHUNK;
-use crate::kernels::streams::{apart, parts};
+use crate::kernels::streams::apart;
 use crate::kernels::{assert_rows, float_shape, put};
 use std::arch::x86_64::*;
-use std::array::from_fn;
 
 /// 32 lanes: lane `l` is element `l % 8` of register `l / 8`.
 pub(super) type Lanes = [__m256; 4];
@@ -52,7 +51,10 @@ macro_rules! of_format {
             let row_bytes = $round / 32 * cols;
             let (rows, tokens) = float_shape(w, row_bytes, cols, x, out);
             for numbers in apart::<2>(rows) {
-                let group = numbers.map(|row| &w[row * row_bytes..][..row_bytes]);
+                let mut group = [&[][..]; 2];
+                for (row, number) in group.iter_mut().zip(numbers) {
+                    *row = &w[number * row_bytes..][..row_bytes];
+                }
                 let mut token = 0;
                 while token + 2 <= tokens {
                     for (numbers, few) in numbers.as_chunks::<1>().0.iter().zip(group.as_chunks::<1>().0) {
@@ -73,10 +75,16 @@ macro_rules! of_format {
         #[inline]
         #[target_feature(enable = "avx2,fma,f16c")]
         fn $tile<const R: usize, const T: usize>(rows: [&[u8]; R], cols: usize, x: &[f32]) -> [[f32; R]; T] {
-            let rows = rows.map(|row| row.as_chunks::<$round>());
-            let rounds = parts(rows.map(|row| row.0), 0..cols / 32);
-            let tokens: [_; T] = from_fn(|t| x[t * cols..][..cols].as_chunks::<32>());
-            let token_rounds = parts(tokens.map(|token| token.0), 0..cols / 32);
+            let (mut rounds, mut tails) = ([&[][..]; R], [&[][..]; R]);
+            for r in 0..R {
+                let (whole, tail) = rows[r].as_chunks::<$round>();
+                (rounds[r], tails[r]) = (&whole[..cols / 32], tail);
+            }
+            let (mut token_rounds, mut token_tails) = ([&[][..]; T], [&[][..]; T]);
+            for t in 0..T {
+                let (whole, tail) = x[t * cols..][..cols].as_chunks::<32>();
+                (token_rounds[t], token_tails[t]) = (&whole[..cols / 32], tail);
+            }
             let mut lanes = [[[_mm256_setzero_ps(); 4]; R]; T];
             for i in 0..cols / 32 {
                 let mut w = [[_mm256_setzero_ps(); 4]; R];
@@ -93,13 +101,20 @@ macro_rules! of_format {
             }
             if !cols.is_multiple_of(32) {
                 for t in 0..T {
-                    let x = load32(&padded(tokens[t].1));
+                    let x = load32(&padded(token_tails[t]));
                     for r in 0..R {
-                        fma32(&mut lanes[t][r], $whole(&padded(rows[r].1)), x);
+                        fma32(&mut lanes[t][r], $whole(&padded(tails[r])), x);
                     }
                 }
             }
-            lanes.map(|lanes| lanes.map(|lanes| tree(lanes)))
+            // Loops, not `map`: its closure is not always compiled for this instruction set.
+            let mut values = [[0.0; R]; T];
+            for t in 0..T {
+                for r in 0..R {
+                    values[t][r] = tree(lanes[t][r]);
+                }
+            }
+            values
         }
     };
 }
