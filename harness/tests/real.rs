@@ -1,4 +1,5 @@
 //! A real model from outside, SmolLM2-135M-Instruct, where scripts/smollm2.sh has fetched it.
+#![expect(clippy::print_stderr, reason = "a person is to see what was skipped and why")]
 
 use assay_engine::kernels;
 use assay_engine::model::Model;

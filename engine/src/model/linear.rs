@@ -9,9 +9,12 @@ use crate::tensor::Matrix;
 use crate::work::{Key, Operation, Work};
 use rayon::prelude::*;
 
-/// Rows that one kernel call computes for several tokens before the next rows: small enough that their weights stay in the
+/// Rows that one kernel call computes for several tokens before the next rows: at most, small enough that their weights stay in the
 /// first-level caches. One token takes all rows of its task, since a GEMV reads rows that lie far apart.
 const ROWS_PER_CALL: usize = 96;
+
+/// Rows that kernels take together at most: calls are multiples of it.
+const ROWS_TOGETHER: usize = 16;
 
 /// From this many tokens on, a GEMM kernel is faster than a GEMV kernel for each.
 const GEMM_TOKENS: usize = 4;
@@ -59,7 +62,8 @@ pub(super) fn linear(
     let tokens = x.len() / w.cols;
     debug_assert_eq!((x.len(), out.len()), (tokens * w.cols, tokens * w.rows));
     let acts = prepare(kernels, place, w, x)?;
-    let rows_per_task = w.rows.div_ceil(4 * rayon::current_num_threads()).next_multiple_of(ROWS_PER_CALL);
+    // Equal shares: with 384 of 2560 rows a task, two threads would have four and three of them.
+    let rows_per_task = w.rows.div_ceil(4 * rayon::current_num_threads()).next_multiple_of(ROWS_TOGETHER);
     let task = || Vec::with_capacity(tokens);
     let mut tasks: Vec<Vec<&mut [f32]>> =
         std::iter::repeat_with(task).take(w.rows.div_ceil(rows_per_task)).collect();
@@ -70,7 +74,8 @@ pub(super) fn linear(
     }
     tasks.into_par_iter().enumerate().for_each(|(i, mut outs)| {
         let rows = outs.first().map_or(0, |out| out.len());
-        let rows_per_call = if tokens == 1 { rows.max(1) } else { ROWS_PER_CALL };
+        let calls = if tokens == 1 { 1 } else { rows.div_ceil(ROWS_PER_CALL) };
+        let rows_per_call = rows.div_ceil(calls.max(1)).next_multiple_of(ROWS_TOGETHER);
         for first in (0..rows).step_by(rows_per_call) {
             let count = rows_per_call.min(rows - first);
             let bytes = w.rows_at(i * rows_per_task + first, count);

@@ -246,7 +246,7 @@ pub(super) fn trained_model(context: &mut Context<'_>) -> anyhow::Result<()> {
             note(format!("{}: gives {measured:?}, expected {expected:?}", kernels.isa));
         }
     }
-    let shown = expected.text.lines().next().unwrap_or_default();
+    let shown = expected.text.trim().lines().next().unwrap_or_default();
     let detail = format!(
         "{:.4} nats a byte; after {:?}: {shown:?}; mapped, read, resumed: one digest",
         expected.nats_per_token, expected.prompt
