@@ -18,6 +18,7 @@ const ORDER: [&str; 14] = [
     "work",
     "model",
     "tokenizer",
+    "sample",
     "decode",
 ];
 
