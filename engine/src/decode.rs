@@ -175,8 +175,8 @@ impl Run<'_, '_, '_, '_> {
             left -= tokens.len();
             let rows = match request.prompt_logits {
                 Rows::All => Rows::All,
-                Rows::Last | Rows::None if left == 0 => Rows::Last,
-                Rows::Last | Rows::None => Rows::None,
+                _ if left == 0 => Rows::Last,
+                _ => Rows::None,
             };
             next = self.feed(Phase::Prefill, tokens, rows)?;
         }

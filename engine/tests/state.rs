@@ -39,8 +39,7 @@ fn resume(
 }
 
 fn cold(model: &Model<'_>, kernels: &'static Kernels, request: &Request) -> (Outcome, Vec<f32>) {
-    let state =
-        State::new(&model.config, model.weights.rope_freqs.as_deref(), request.capacity()).expect("state");
+    let state = State::new(model, request.capacity()).expect("state");
     resume(model, kernels, state, request)
 }
 
@@ -76,8 +75,7 @@ fn resumed_or_after_a_shared_prefix_the_logits_are_those_of_a_cold_run() {
                     assert_eq!(tail, logits[n * model.config.vocab..], "{} from {n}", kernels.isa);
                     // The prefix of a longer sequence that goes on otherwise.
                     let other = fed(model, kernels, &[&PROMPT[..n], &[3, 4, 5]].concat());
-                    let freqs = model.weights.rope_freqs.as_deref();
-                    let state = other.prefix(n, &model.config, freqs, request.capacity()).expect("prefix");
+                    let state = other.prefix(n, model, request.capacity()).expect("prefix");
                     assert_eq!(resume(model, kernels, state, &request).1, tail, "{} prefix {n}", kernels.isa);
                 }
             }

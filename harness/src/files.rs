@@ -2,7 +2,7 @@
 
 use assay_engine::{Error, Result};
 use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, BufWriter, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
@@ -122,11 +122,63 @@ pub fn temporary_beside(path: &Path) -> Result<NamedTempFile> {
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let folder = folder_of(path);
     fs::create_dir_all(folder).map_err(|e| Error::file(folder, &e))?;
-    let path = output_file(path, &[])?;
-    let mut file = temporary_beside(&path)?;
-    file.write_all(bytes).map_err(|e| Error::file(&path, &e))?;
-    file.persist(&path).map_err(|e| Error::file(&path, &e.error))?;
-    Ok(())
+    let mut file = NewFile::create(path, &[])?;
+    file.put(|out| out.write_all(bytes))?;
+    file.finish()
+}
+
+/// A file on its way: it gets its name when it is finished, so that it appears whole or not at all.
+#[derive(Debug)]
+pub struct NewFile {
+    path: PathBuf,
+    file: BufWriter<NamedTempFile>,
+}
+
+impl NewFile {
+    /// Asks for the place, which must hold none of `inputs`, before the work.
+    ///
+    /// # Errors
+    /// - [`Error::File`] as [`output_file`].
+    pub fn create(path: &Path, inputs: &[&Path]) -> Result<NewFile> {
+        let path = output_file(path, inputs)?;
+        Ok(NewFile { file: BufWriter::new(temporary_beside(&path)?), path })
+    }
+
+    /// Where it will be.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes with `write`; what goes wrong is said of this file.
+    ///
+    /// # Errors
+    /// - [`Error::File`] with what `write` says.
+    pub fn put(&mut self, write: impl FnOnce(&mut Self) -> io::Result<()>) -> Result<()> {
+        write(self).map_err(|e| Error::file(&self.path, &e))
+    }
+
+    /// Gives the file its name.
+    ///
+    /// # Errors
+    /// - [`Error::File`] if what is left cannot be written or the name cannot be had.
+    pub fn finish(mut self) -> Result<()> {
+        self.put(Self::flush)?;
+        let NewFile { path, file } = self;
+        let file = file.into_inner().map_err(|e| Error::file(&path, e.error()))?;
+        file.persist(&path).map_err(|e| Error::file(&path, &e.error))?;
+        Ok(())
+    }
+}
+
+/// Errors without the name of the temporary file, which the library would add.
+impl io::Write for NewFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes).map_err(|e| e.kind().into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush().map_err(|e| e.kind().into())
+    }
 }
 
 #[cfg(test)]

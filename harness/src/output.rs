@@ -1,6 +1,6 @@
 //! What goes to stdout and stderr, in one place. A reader that closes the pipe early (`assay inspect M | head`) is no error.
 
-use indicatif::ProgressBar;
+use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::io::{self, Write};
 use std::time::Duration;
@@ -27,7 +27,8 @@ pub(crate) struct Progress(ProgressBar);
 
 impl Progress {
     pub(crate) fn new() -> Progress {
-        let bar = ProgressBar::new_spinner();
+        let style = ProgressStyle::with_template("{spinner} {elapsed} {msg}");
+        let bar = ProgressBar::new_spinner().with_style(style.expect("a template of known parts"));
         bar.enable_steady_tick(Duration::from_millis(100));
         Progress(bar)
     }

@@ -43,7 +43,7 @@ impl<'m, 'a> Session<'m, 'a> {
     /// # Errors
     /// - [`Error::Input`] if the model's context is smaller.
     pub fn new(model: &'m Model<'a>, kernels: &'static Kernels, capacity: usize) -> Result<Session<'m, 'a>> {
-        let state = State::new(&model.config, model.weights.rope_freqs.as_deref(), capacity)?;
+        let state = State::new(model, capacity)?;
         Ok(Session::resume(model, kernels, state))
     }
 

@@ -9,7 +9,7 @@ use crate::tensor::Matrix;
 use crate::work::{Key, Operation, Work};
 use rayon::prelude::*;
 
-/// Rows that one kernel call computes for several tokens before the next rows: at most, small enough that their weights stay in the
+/// Rows at most that one kernel call computes for several tokens before the next rows: few enough that their weights stay in the
 /// first-level caches. One token takes all rows of its task, since a GEMV reads rows that lie far apart.
 const ROWS_PER_CALL: usize = 96;
 

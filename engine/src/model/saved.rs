@@ -89,7 +89,7 @@ pub fn read(bytes: &[u8], model: &Model<'_>, identity: [u8; 32], capacity: usize
         let expected = format!("room for its {positions} positions");
         return Err(Error::Input { what: "a saved state", expected, got: capacity.to_string() });
     }
-    let mut state = State::new(&model.config, model.weights.rope_freqs.as_deref(), capacity)?;
+    let mut state = State::new(model, capacity)?;
     let (tokens, mut caches) = body[HEAD..].split_at(4 * positions);
     state.tokens = tokens.as_chunks::<4>().0.iter().map(|id| u32::from_le_bytes(*id)).collect();
     let ranges: Vec<_> =

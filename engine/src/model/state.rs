@@ -1,6 +1,6 @@
 //! The state of one sequence: its tokens, their keys and values in f16, RoPE tables.
 
-use super::Config;
+use super::Model;
 use crate::error::{Error, Result};
 use crate::exact::rope::RopeTable;
 use std::ops::Range;
@@ -38,7 +38,8 @@ impl State {
     ///
     /// # Errors
     /// - [`Error::Input`] if that is more than the model's context, or 0.
-    pub fn new(config: &Config, rope_freqs: Option<&[f32]>, capacity: usize) -> Result<State> {
+    pub fn new(model: &Model<'_>, capacity: usize) -> Result<State> {
+        let config = &model.config;
         if !(1..=config.context).contains(&capacity) {
             return Err(Error::Input {
                 what: "prompt and steps together",
@@ -50,7 +51,12 @@ impl State {
         let layer = |_| Ok(LayerCache { k: zeros(bytes)?, v: zeros(bytes)? });
         Ok(State {
             layers: (0..config.layers).map(layer).collect::<Result<_>>()?,
-            rope: RopeTable::new(capacity, config.rope_dim, config.rope_base, rope_freqs),
+            rope: RopeTable::new(
+                capacity,
+                config.rope_dim,
+                config.rope_base,
+                model.weights.rope_freqs.as_deref(),
+            ),
             capacity,
             tokens: Vec::new(),
         })
@@ -76,19 +82,13 @@ impl State {
     ///
     /// # Errors
     /// - [`Error::Input`] as [`State::new`], or if there are fewer than `n` positions or more than `capacity`.
-    pub fn prefix(
-        &self,
-        n: usize,
-        config: &Config,
-        rope_freqs: Option<&[f32]>,
-        capacity: usize,
-    ) -> Result<State> {
+    pub fn prefix(&self, n: usize, model: &Model<'_>, capacity: usize) -> Result<State> {
         if n > self.position().min(capacity) {
             let expected = format!("up to {}", self.position().min(capacity));
             return Err(Error::Input { what: "positions of a prefix", expected, got: n.to_string() });
         }
-        let mut state = State::new(config, rope_freqs, capacity)?;
-        let width = 2 * config.head_dim;
+        let mut state = State::new(model, capacity)?;
+        let width = 2 * model.config.head_dim;
         for (to, from) in state.layers.iter_mut().zip(&self.layers) {
             for (to, from) in [(&mut to.k, &from.k), (&mut to.v, &from.v)] {
                 let rows = to.chunks_mut(width * capacity).zip(from.chunks(width * self.capacity));

@@ -26,7 +26,11 @@ const PIECE: usize = 1 << 20;
 pub(super) fn find<T: Sync>(items: &[T], bad: impl Fn(&T) -> bool + Sync) -> Option<usize> {
     let piece = PIECE / size_of::<T>();
     let dirty = |items: &[T]| items.iter().fold(false, |found, item| found | bad(item));
-    let first = piece * items.par_chunks(piece).position_first(dirty)?;
+    // One piece is not worth waking other threads.
+    let first = match items.len() > piece {
+        true => piece * items.par_chunks(piece).position_first(dirty)?,
+        false => 0,
+    };
     items[first..].iter().position(bad).map(|at| first + at)
 }
 

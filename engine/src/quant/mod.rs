@@ -308,7 +308,7 @@ pub(crate) fn f32_at(bytes: &[u8], at: usize) -> f32 {
 
 /// Index of the first byte that holds the 2-bit code 3, and its shift, in `bytes`.
 ///
-/// Eight bytes at a time: a code is 3 where both of its bits are set.
+/// A code is 3 where both of its bits are set.
 pub(crate) fn find_code_3(bytes: &[u8]) -> Option<(usize, u32)> {
     let hit = |byte: u8| byte & (byte >> 1) & 0x55;
     let at = dense::find(bytes, |byte| hit(*byte) != 0)?;

@@ -124,7 +124,7 @@ impl Tokenizer {
     /// # Errors
     /// - [`Error::Tokenizer`] if the vocabulary cannot spell the text.
     pub fn encode(&self, text: &str, special: Special) -> Result<Vec<u32>> {
-        let mut ids: Vec<u32> = self.begin.filter(|_| self.adds_begin).into_iter().collect();
+        let mut ids: Vec<u32> = self.prefix().into_iter().collect();
         ids.extend(self.encode_bare(text, special)?);
         ids.extend(self.end.filter(|_| self.adds_end));
         Ok(ids)
@@ -137,8 +137,7 @@ impl Tokenizer {
     /// - [`Error::Tokenizer`] if the vocabulary cannot spell the text.
     pub fn encode_chat(&self, text: &str) -> Result<Vec<u32>> {
         let mut ids = self.encode_bare(text, Special::Parse)?;
-        let begin = self.begin.filter(|_| self.adds_begin);
-        if let Some(begin) = begin.filter(|begin| ids.first() != Some(begin)) {
+        if let Some(begin) = self.prefix().filter(|begin| ids.first() != Some(begin)) {
             ids.insert(0, begin);
         }
         Ok(ids)
@@ -246,8 +245,7 @@ impl Tokenizer {
         for kind in gguf.opt_i32s("tokenizer.ggml.token_type")?.into_iter().flatten() {
             hash.update(kind.to_le_bytes());
         }
-        let begin = self.begin.filter(|_| self.adds_begin);
-        hash.update(begin.unwrap_or(u32::MAX).to_le_bytes());
+        hash.update(self.prefix().unwrap_or(u32::MAX).to_le_bytes());
         self.end.filter(|_| self.adds_end).into_iter().for_each(|end| hash.update(end.to_le_bytes()));
         if phi3 {
             text(&mut hash, "phi3");

@@ -2,13 +2,12 @@
 
 use crate::args;
 use crate::exit::Exit;
-use crate::output;
+use crate::output::{self, Progress};
 use assay_harness::check::{Findings, Verdict, check};
 use assay_harness::faults::{self, Outcome};
 use assay_harness::runs::engine::processors;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 #[derive(Serialize)]
 struct Output<'a> {
@@ -20,15 +19,13 @@ struct Output<'a> {
 
 pub(super) fn run(args: &args::Check) -> anyhow::Result<Exit> {
     let start = Instant::now();
-    let bar =
-        ProgressBar::new_spinner().with_style(ProgressStyle::with_template("{spinner} {elapsed} {msg}")?);
-    bar.enable_steady_tick(Duration::from_millis(100));
+    let progress = Progress::new();
     if args.self_test {
-        return self_test(args.json, &bar, start);
+        return self_test(args.json, progress, start);
     }
     let threads = args.threads.unwrap_or_else(processors);
-    let findings = check(&args.out, threads, &mut |doing| bar.set_message(doing.to_owned()));
-    bar.finish_and_clear();
+    let findings = check(&args.out, threads, &mut |doing| progress.say(doing));
+    progress.clear();
     let findings = findings?;
     let output =
         Output { held: findings.held(), seconds: start.elapsed().as_secs_f64(), findings: &findings };
@@ -50,9 +47,9 @@ struct SelfTest {
     outcomes: Vec<Outcome>,
 }
 
-fn self_test(json: bool, bar: &ProgressBar, start: Instant) -> anyhow::Result<Exit> {
-    let outcomes = faults::run_all(&mut |fault| bar.set_message(fault.what))?;
-    bar.finish_and_clear();
+fn self_test(json: bool, progress: Progress, start: Instant) -> anyhow::Result<Exit> {
+    let outcomes = faults::run_all(&mut |fault| progress.say(fault.what))?;
+    progress.clear();
     let (faults, killed) = (outcomes.len(), outcomes.iter().filter(|outcome| outcome.killed).count());
     let seconds = start.elapsed().as_secs_f64();
     let kill_rate = killed as f64 / faults as f64;

@@ -1,5 +1,6 @@
 //! `assay fixtures`: seeded models and tensors.
 
+use super::about;
 use crate::args;
 use crate::exit::Exit;
 use crate::output;
@@ -9,7 +10,7 @@ pub(super) fn run(args: &args::Fixtures) -> anyhow::Result<Exit> {
     match args {
         args::Fixtures::Generate { out, only, shape, json } => {
             let written = match shape {
-                Some(shape) => vec![fixtures::write_shape(out, shape)?],
+                Some(shape) => vec![about(out, fixtures::write_shape(out, shape))?],
                 None => fixtures::write_all(out, only.as_deref())?,
             };
             if *json {

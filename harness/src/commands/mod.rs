@@ -86,12 +86,16 @@ fn model_file(path: Option<&Path>, read: bool) -> anyhow::Result<ModelFile> {
 
 /// The tokenizer of a model that cannot do without.
 fn tokenizer(gguf: &Gguf<'_>) -> anyhow::Result<Tokenizer> {
-    let tokenizer = Tokenizer::read(gguf)?
-        .context("no tokenizer in the file (key tokenizer.ggml.model); name a file that has one")?;
+    Tokenizer::read(gguf)?.context(
+        "no tokenizer in the file (key tokenizer.ggml.model); name a file that has one, or run the model with token ids: assay run --tokens",
+    )
+}
+
+/// Says what the user should know before trusting ids of text.
+fn warn(tokenizer: &Tokenizer) {
     if let Some(warning) = tokenizer.warning() {
         output::note(&format!("warning: {warning}"));
     }
-    Ok(tokenizer)
 }
 
 /// Asks, before the work, whether receipts about `file` can be put into `out`.

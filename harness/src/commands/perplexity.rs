@@ -1,6 +1,6 @@
 //! `assay perplexity`: how well a model predicts a text.
 
-use super::{about, backend, open, tokenizer};
+use super::{about, backend, open, tokenizer, warn};
 use crate::args;
 use crate::exit::Exit;
 use crate::output;
@@ -37,6 +37,7 @@ pub(super) fn run(args: &args::Perplexity) -> anyhow::Result<Exit> {
     gguf.read_i2s_as(args.layout);
     let model = about(&args.model, Model::load(&gguf, args.activation.map(Into::into)))?;
     let tokenizer = tokenizer(&gguf).with_context(|| args.model.display().to_string())?;
+    warn(&tokenizer);
     let text = files::read_text(&args.text)?;
     let ids = tokenizer.encode_bare(&text, Special::Plain)?;
     let begin = tokenizer.prefix();

@@ -1,6 +1,6 @@
 //! `assay run`: generate, and say what it took.
 
-use super::{about, backend, model_file, receipts_can_be_written};
+use super::{about, backend, model_file, receipts_can_be_written, warn};
 use crate::args;
 use crate::exit::Exit;
 use crate::output;
@@ -11,13 +11,13 @@ use assay_engine::model::{Model, Rows, Session, saved};
 use assay_engine::sample::Sampling;
 use assay_engine::tokenizer::{Special, Tokenizer};
 use assay_harness::chat::{ChatTemplate, Message};
-use assay_harness::files;
+use assay_harness::files::{self, NewFile};
 use assay_harness::receipts::{canonical, machine, record};
 use assay_harness::runs::engine::{self, Backend, Run};
 use assay_harness::runs::file::ModelFile;
 use assay_harness::runs::text::Text;
 use serde::Serialize;
-use std::io::{BufWriter, IsTerminal as _, Write};
+use std::io::{IsTerminal as _, Write as _};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -101,9 +101,11 @@ pub(super) fn run(args: &args::Run) -> anyhow::Result<Exit> {
     };
     request.sampling.check()?;
     receipts_can_be_written(args.out.as_deref(), &file)?;
-    let mut sink = args.logits.as_deref().map(|path| NewFile::create(path, name)).transpose()?;
-    let state_file = args.save_state.as_deref().map(|path| NewFile::create(path, name)).transpose()?;
-    let mut session = session(args, &file, &model, backend, &request)?;
+    let mut sink = args.logits.as_deref().map(|path| NewFile::create(path, &[name])).transpose()?;
+    let state_file = args.save_state.as_deref().map(|path| NewFile::create(path, &[name])).transpose()?;
+    let kept = args.save_state.is_some() || args.load_state.is_some();
+    let identity = if kept { model.identity(file.sha256()) } else { [0; 32] };
+    let mut session = session(args, identity, &model, backend, &request)?;
     let resumed_tokens = session.state().position();
     let (run, text, ended_by) =
         generate(args, &mut session, backend, request, &tokenizer, &mut |row| match &mut sink {
@@ -116,7 +118,6 @@ pub(super) fn run(args: &args::Run) -> anyhow::Result<Exit> {
         sink.finish()?;
     }
     if let Some(mut state) = state_file {
-        let identity = model.identity(file.sha256());
         state.put(|out| saved::write(session.state(), &model, identity, out))?;
         state.finish()?;
     }
@@ -210,9 +211,7 @@ fn prompt(
         }
         Err(error) => return Err(error.clone().into()),
     };
-    if let Some(warning) = tokenizer.warning() {
-        output::note(&format!("warning: {warning}"));
-    }
+    warn(tokenizer);
     if !args.chat {
         return Ok(tokenizer.encode(text, Special::Parse)?);
     }
@@ -226,7 +225,7 @@ fn prompt(
 /// A new session, or one that goes on from a saved state.
 fn session<'m, 'a>(
     args: &args::Run,
-    file: &ModelFile,
+    identity: [u8; 32],
     model: &'m Model<'a>,
     backend: Backend,
     request: &Request,
@@ -235,7 +234,7 @@ fn session<'m, 'a>(
         return Ok(Session::new(model, backend.kernels, request.capacity())?);
     };
     let bytes = files::read(path, usize::MAX - 1)?;
-    let state = saved::read(&bytes, model, model.identity(file.sha256()), request.capacity());
+    let state = saved::read(&bytes, model, identity, request.capacity());
     Ok(Session::resume(model, backend.kernels, about(path, state)?))
 }
 
@@ -346,31 +345,4 @@ fn plain(output: &Output) -> String {
     lines.extend(output.state.as_ref().map(|path| format!("state    {}", path.display())));
     lines.extend(output.receipt.as_ref().map(|path| format!("receipt  {}", path.display())));
     lines.join("\n")
-}
-
-/// A file that appears whole or not at all.
-struct NewFile {
-    path: PathBuf,
-    file: BufWriter<tempfile::NamedTempFile>,
-}
-
-impl NewFile {
-    /// Asks for the place before the run; `model` must not be overwritten.
-    fn create(path: &Path, model: &Path) -> anyhow::Result<NewFile> {
-        let path = files::output_file(path, &[model])?;
-        Ok(NewFile { file: BufWriter::new(files::temporary_beside(&path)?), path })
-    }
-
-    fn put(
-        &mut self,
-        write: impl FnOnce(&mut BufWriter<tempfile::NamedTempFile>) -> std::io::Result<()>,
-    ) -> assay_engine::Result<()> {
-        write(&mut self.file).map_err(|e| assay_engine::Error::file(&self.path, &e))
-    }
-
-    fn finish(self) -> anyhow::Result<()> {
-        let file = self.file.into_inner().map_err(|e| assay_engine::Error::file(&self.path, e.error()))?;
-        file.persist(&self.path).map_err(|e| assay_engine::Error::file(&self.path, &e.error))?;
-        Ok(())
-    }
 }

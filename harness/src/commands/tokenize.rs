@@ -1,6 +1,6 @@
 //! `assay tokenize`: text to token ids, and back.
 
-use super::{about, open};
+use super::{about, open, tokenizer, warn};
 use crate::args;
 use crate::exit::Exit;
 use crate::output;
@@ -30,20 +30,13 @@ struct Token {
 pub(super) fn run(args: &args::Tokenize) -> anyhow::Result<Exit> {
     let file = open(&args.model)?;
     let gguf = about(&args.model, file.gguf())?;
-    let tokenizer = about(&args.model, Tokenizer::read(&gguf))?.with_context(|| {
-        format!(
-            "{}: no tokenizer in the file (key tokenizer.ggml.model); name a file that has one, or run the model with token ids: assay run --tokens",
-            args.model.display()
-        )
-    })?;
+    let tokenizer = tokenizer(&gguf).with_context(|| args.model.display().to_string())?;
     let (text, token_ids) = match &args.decode {
         Some(ids) => (tokenizer.decode(ids)?, ids.clone()),
         None => {
             let text = args.prompt.clone().map_or_else(|| files::read_text(&args.text), Ok)?;
             let ids = tokenizer.encode(&text, args.special.into())?;
-            if let Some(warning) = tokenizer.warning() {
-                output::note(&format!("warning: {warning}"));
-            }
+            warn(&tokenizer);
             (text, ids)
         }
     };

@@ -2,10 +2,11 @@
 
 use super::{Error, Facts, Load, Reply, Request};
 use crate::plugins::fault::{Victim, signal_name};
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use crate::plugins::parent::lines_of;
+use std::io::{Read as _, Write as _};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::PathBuf;
-use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
@@ -59,7 +60,7 @@ impl Peer {
             .map_err(|e| Error::Start(format!("{}: {e}", options.program.display())))?;
         let mut peer = Peer {
             requests: child.stdin.take(),
-            replies: lines_of(child.stdout.take()),
+            replies: lines_of(child.stdout.take(), LINE_MAX),
             said: last_words_of(child.stderr.take()),
             child,
             timeout: options.timeout,
@@ -191,28 +192,6 @@ impl Drop for Peer {
     fn drop(&mut self) {
         self.end();
     }
-}
-
-/// The lines of a worker, read by a thread of their own.
-fn lines_of(stdout: Option<ChildStdout>) -> Receiver<std::io::Result<String>> {
-    let (send, lines) = channel();
-    if let Some(stdout) = stdout {
-        std::thread::spawn(move || {
-            let mut reader = BufReader::new(stdout);
-            loop {
-                let mut line = String::new();
-                match (&mut reader).take(LINE_MAX).read_line(&mut line) {
-                    Ok(0) => return,
-                    result => {
-                        if send.send(result.map(|_| line)).is_err() {
-                            return;
-                        }
-                    }
-                }
-            }
-        });
-    }
-    lines
 }
 
 /// The end of what a worker says beside its lines, once it is dead.

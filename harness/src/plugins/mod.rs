@@ -29,7 +29,7 @@ mod groups;
 mod memory;
 mod name;
 #[cfg(unix)]
-mod parent;
+pub(crate) mod parent;
 pub mod peers;
 mod problem;
 mod report;

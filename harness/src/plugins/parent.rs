@@ -7,10 +7,10 @@ use super::peers::Source;
 use super::report::{Failure, Finding, GroupResult, KernelFacts, KernelReport, Report};
 use assay_engine::Error;
 use sha2::{Digest as _, Sha256};
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
@@ -213,23 +213,7 @@ impl Running {
             .spawn()
             .map_err(|e| Failure::Child(format!("{program} cannot be started: {e}")))?;
         let victim = Victim::new(child.id());
-        let (send, lines) = channel();
-        if let Some(stdout) = child.stdout.take() {
-            std::thread::spawn(move || {
-                let mut reader = BufReader::new(stdout);
-                loop {
-                    let mut line = String::new();
-                    match std::io::Read::take(&mut reader, LINE_MAX).read_line(&mut line) {
-                        Ok(0) => return,
-                        result => {
-                            if send.send(result.map(|_| line)).is_err() {
-                                return;
-                            }
-                        }
-                    }
-                }
-            });
-        }
+        let lines = lines_of(child.stdout.take(), LINE_MAX);
         Ok(Running { child, victim, lines })
     }
 
@@ -263,6 +247,28 @@ impl Running {
             }
         }
     }
+}
+
+/// The lines of a child, each up to `longest` bytes, read by a thread of their own.
+pub(crate) fn lines_of(stdout: Option<ChildStdout>, longest: u64) -> Receiver<std::io::Result<String>> {
+    let (send, lines) = channel();
+    if let Some(stdout) = stdout {
+        std::thread::spawn(move || {
+            let mut reader = BufReader::new(stdout);
+            loop {
+                let mut line = String::new();
+                match (&mut reader).take(longest).read_line(&mut line) {
+                    Ok(0) => return,
+                    result => {
+                        if send.send(result.map(|_| line)).is_err() {
+                            return;
+                        }
+                    }
+                }
+            }
+        });
+    }
+    lines
 }
 
 impl Drop for Running {

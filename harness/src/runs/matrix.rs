@@ -95,14 +95,12 @@ fn in_two(
     hash_f32(&mut hash, &pool.run(|| first.feed(&prompt[..half], Rows::All))?);
     let state = if start == Start::Resumed {
         let (mut bytes, identity) = (Vec::new(), model.identity([0; 32]));
-        // A vector takes all.
-        saved::write(first.state(), model, identity, &mut bytes)
-            .map_err(|e| assay_engine::Error::State { problem: e.to_string(), advice: "free some memory" })?;
+        saved::write(first.state(), model, identity, &mut bytes).expect("a vector takes all");
         saved::read(&bytes, model, identity, request.capacity())?
     } else {
         let otherwise: Vec<u32> = prompt[half..].iter().rev().copied().collect();
         pool.run(|| first.feed(&otherwise, Rows::None))?;
-        first.state().prefix(half, &model.config, model.weights.rope_freqs.as_deref(), request.capacity())?
+        first.state().prefix(half, model, request.capacity())?
     };
     let mut session = Session::resume(model, kernels, state);
     let mut on_logits = |_, row: &[f32]| {

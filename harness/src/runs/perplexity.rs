@@ -87,6 +87,7 @@ pub fn perplexity(
         return refuse("token id", format!("0 to {}", model.config.vocab - 1), *id as usize);
     }
     let pool = Pool::new(backend.threads)?;
+    let mut session = Session::new(model, backend.kernels, context)?;
     let (mut nats, mut count, mut first) = (Vec::with_capacity(ids.len()), 0, 0);
     // Without a begin token nothing predicts the first one.
     let mut scored = usize::from(begin.is_none());
@@ -94,7 +95,7 @@ pub fn perplexity(
         let end = ids.len().min(first + room);
         let window: Vec<u32> = begin.iter().chain(&ids[first..end]).copied().collect();
         let new = end - scored;
-        nats.extend(pool.run(|| tail(model, backend, &window, new))?);
+        nats.extend(pool.run(|| tail(&mut session, backend.batch, &window, new))?);
         (count, scored, first) = (count + 1, end, first + stride);
         progress(nats.len(), libm::exp(mean(&nats)));
     }
@@ -120,10 +121,11 @@ fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
-/// Nats of the last `new` tokens of `window`.
-fn tail(model: &Model<'_>, backend: Backend, window: &[u32], new: usize) -> Result<Vec<f64>> {
-    let mut session = Session::new(model, backend.kernels, window.len())?;
-    let batch = if backend.batch == 0 { BATCH } else { backend.batch };
+/// Nats of the last `new` tokens of `window`, which `session` reads from its beginning.
+fn tail(session: &mut Session<'_, '_>, batch: usize, window: &[u32], new: usize) -> Result<Vec<f64>> {
+    let (vocab, kernels) = (session.model().config.vocab, session.kernels());
+    let batch = if batch == 0 { BATCH } else { batch };
+    session.truncate(0);
     // The logits of a token score the next one, so the last token is not fed.
     let (seen, scoring) = window[..window.len() - 1].split_at(window.len() - 1 - new);
     for tokens in seen.chunks(batch) {
@@ -132,8 +134,8 @@ fn tail(model: &Model<'_>, backend: Backend, window: &[u32], new: usize) -> Resu
     let mut nats = Vec::with_capacity(new);
     for (tokens, targets) in scoring.chunks(batch).zip(window[window.len() - new..].chunks(batch)) {
         let logits = session.feed(tokens, Rows::All)?;
-        let rows = logits.chunks(model.config.vocab).zip(targets);
-        nats.extend(rows.map(|(row, &target)| nats_of(backend.kernels, row, target as usize)));
+        let rows = logits.chunks(vocab).zip(targets);
+        nats.extend(rows.map(|(row, &target)| nats_of(kernels, row, target as usize)));
     }
     Ok(nats)
 }
