@@ -64,11 +64,11 @@ pub struct Counts {
 pub struct Work(Mutex<BTreeMap<Key, Counts>>);
 
 impl Work {
-    /// Adds one call over `rows` rows that read `weight_bytes`.
-    pub fn add(&self, key: Key, rows: usize, weight_bytes: usize) {
+    /// Adds calls over `rows` rows together, whose encoded bytes are `weight_bytes`.
+    pub fn add(&self, key: Key, calls: usize, rows: usize, weight_bytes: usize) {
         let mut totals = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let counts = totals.entry(key).or_default();
-        counts.calls += 1;
+        counts.calls += calls as u64;
         counts.rows += rows as u64;
         counts.macs += (rows * key.columns) as u64;
         counts.weight_bytes += weight_bytes as u64;

@@ -158,7 +158,7 @@ fn every_table_refuses_lengths_that_do_not_fit() {
         refuses(k, "dequantise", || out(33, &|o| (k.dequantise_i32)(&[0; 32], 1.0, 1.0, o)));
         refuses(k, "narrow", || _ = (k.narrow_f16)(&f[..33], &mut [0; 65]));
         refuses(k, "widen", || out(33, &|o| (k.widen_f16)(&w[..67], o)));
-        refuses(k, "weigh", || out(33, &|o| (k.weigh_f16)(&f[..5], &w[..2 * 5 * 33 - 2], o)));
+        refuses(k, "weigh", || out(33, &|o| (k.weigh_f16)(&f[..5], &w[..2 * 5 * 33 - 2], 33, o)));
     }
 }
 
@@ -187,4 +187,23 @@ fn every_table_has_the_same_exponential_of_every_float() {
         scope.spawn(|| part(0));
         scope.spawn(|| part(1));
     });
+}
+
+/// A table may divide by other means than the division instruction: mantissas of a divisor all over their range, with
+/// exponents that move through all that activations have.
+#[test]
+fn sums_are_divided_as_ieee_754_says() {
+    for k in tables() {
+        let mut out = [0.0; 16];
+        for mantissa in (0..1_u32 << 23).step_by(31) {
+            let s = f32::from_bits((127 - 20 + mantissa % 45) << 23 | mantissa);
+            let acc: [i32; 16] = std::array::from_fn(|i| {
+                (mantissa.wrapping_mul(2_654_435_761) ^ (i as u32).wrapping_mul(0x9e37_79b9)).cast_signed()
+                    >> i
+            });
+            (k.dequantise_i32)(&acc, s, 1.0, &mut out);
+            let right = acc.map(|acc| acc as f32 / s);
+            assert_eq!(out.map(f32::to_bits), right.map(f32::to_bits), "{}: {acc:?} / {s:e}", k.isa);
+        }
+    }
 }

@@ -158,3 +158,12 @@ fn a_prompt_that_does_not_go_on_from_the_state_is_refused() {
         }
     });
 }
+
+#[test]
+fn no_tokens_change_nothing() {
+    with_model(STABLE, |model| {
+        let mut session = Session::resume(model, kernels::best(), fed(model, kernels::best(), &PROMPT[..4]));
+        assert!(session.feed(&[], Rows::All).expect("nothing to do").is_empty());
+        assert_eq!((session.state().position(), session.work().totals().len()), (4, 0));
+    });
+}

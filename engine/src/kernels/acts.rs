@@ -204,15 +204,33 @@ impl Order {
         let mut out = vec![0; q.len().div_ceil(self.elements()) * self.slots() + SLACK];
         for (slots, unit) in out.chunks_exact_mut(self.slots()).zip(q.chunks(self.elements())) {
             for run in self.runs() {
-                let end = unit.len().min(run.element + run.len);
-                if run.element < end {
-                    let values = &unit[run.element..end];
-                    slots[run.slot..][..values.len()].copy_from_slice(values);
+                let Some(values) = unit.get(run.element..) else { continue };
+                let slots = &mut slots[run.slot..][..run.len];
+                // Lengths that are known make a move of a register or two.
+                match run.len {
+                    32 => copy::<32>(values, slots),
+                    16 => copy::<16>(values, slots),
+                    1 => copy::<1>(values, slots),
+                    _ => copy_some(values, slots),
                 }
             }
         }
         out
     }
+}
+
+/// The first `N` values, or as many as there are.
+#[inline]
+fn copy<const N: usize>(from: &[i8], to: &mut [i8]) {
+    match (from.first_chunk::<N>(), to.first_chunk_mut()) {
+        (Some(from), Some(to)) => *to = *from,
+        _ => copy_some(from, to),
+    }
+}
+
+fn copy_some(from: &[i8], to: &mut [i8]) {
+    let n = from.len().min(to.len());
+    to[..n].copy_from_slice(&from[..n]);
 }
 
 /// One activation row, quantised.
@@ -288,6 +306,11 @@ impl Acts {
         &self.mins
     }
 
+    /// What rows of one batch have in common: order, columns, blocks.
+    fn shape(&self) -> (Order, [usize; 3]) {
+        (self.order, [self.cols(), self.scales.len(), self.mins.len()])
+    }
+
     /// Asserts what a kernel's loads rely on: `w` is `rows` rows of `row_bytes`, in units of `unit_bytes` (a last one may be
     /// shorter), and this row has as many units, in one of `orders`.
     #[track_caller]
@@ -331,21 +354,9 @@ impl Acts {
     }
 }
 
-/// Several activation rows of one order and length, in groups of [`GROUP`] tokens, the last group filled up with zeros:
-/// what a GEMM kernel takes.
-///
-/// ```text
-/// slots:            [group][slot / 4][token of the group][slot % 4]
-/// sums, scales, …:   [group][block][token of the group]
-/// ```
+/// Several activation rows of one order and length, in groups of [`GROUP`] tokens: what a GEMM kernel takes.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Batch {
-    rows: Vec<Acts>,
-    slots: Vec<[[i8; 4]; GROUP]>,
-    sums: Vec<[i32; GROUP]>,
-    scales: Vec<[f32; GROUP]>,
-    mins: Vec<[f32; GROUP]>,
-}
+pub struct Batch(Vec<Group>);
 
 impl Batch {
     /// Interleaves `rows`.
@@ -353,64 +364,88 @@ impl Batch {
     /// # Panics
     /// - if there are none, or they differ in order, length or blocks.
     pub fn new(rows: Vec<Acts>) -> Batch {
-        let first = rows.first().expect("a batch has at least one token");
-        let same = |row: &Acts| (row.order, row.cols(), row.scales.len(), row.mins.len());
-        assert!(rows.iter().all(|row| same(row) == same(first)), "rows of one batch differ in shape");
-        let slots = groups(&rows, |row| row.slots().as_chunks().0);
-        let sums = groups(&rows, |row| &row.sums);
-        let scales = groups(&rows, |row| &row.scales);
-        let mins = groups(&rows, |row| &row.mins);
-        Batch { rows, slots, sums, scales, mins }
+        let mut rows = rows.into_iter();
+        let groups = (0..rows.len().div_ceil(GROUP)).map(|_| Group::new(rows.by_ref().take(GROUP).collect()));
+        Batch::of(groups.collect())
+    }
+
+    /// Puts groups together that were made each for itself.
+    ///
+    /// # Panics
+    /// - if there are none, they differ in order, length or blocks, or one before the last is not full.
+    pub fn of(groups: Vec<Group>) -> Batch {
+        let (last, full) = groups.split_last().expect("a batch has at least one token");
+        assert!(full.iter().all(|group| group.rows.len() == GROUP), "a group before the last is not full");
+        assert!(full.iter().all(|group| group.shape() == last.shape()), "rows of one batch differ in shape");
+        Batch(groups)
     }
 
     /// The rows, one a token.
-    pub fn rows(&self) -> &[Acts] {
-        &self.rows
+    pub fn rows(&self) -> impl Iterator<Item = &Acts> {
+        self.0.iter().flat_map(|group| &group.rows)
+    }
+
+    /// The first row; all have its shape.
+    pub fn first(&self) -> &Acts {
+        &self.0[0].rows[0]
     }
 
     /// Number of tokens.
     pub fn tokens(&self) -> usize {
-        self.rows.len()
+        self.0.iter().map(|group| group.rows.len()).sum()
     }
 
     /// Groups of tokens.
-    pub(crate) fn groups(&self) -> impl Iterator<Item = Group<'_>> {
-        let per = |n: usize| n / self.tokens().div_ceil(GROUP);
-        let (steps, sums) = (per(self.slots.len()), per(self.sums.len()));
-        let (scales, mins) = (per(self.scales.len()), per(self.mins.len()));
-        (0..self.tokens().div_ceil(GROUP)).map(move |g| Group {
-            first: g * GROUP,
-            tokens: GROUP.min(self.tokens() - g * GROUP),
-            slots: &self.slots[g * steps..][..steps],
-            sums: &self.sums[g * sums..][..sums],
-            scales: &self.scales[g * scales..][..scales],
-            mins: &self.mins[g * mins..][..mins],
-        })
+    #[cfg_attr(
+        not(any(target_arch = "x86_64", target_arch = "aarch64")),
+        expect(dead_code, reason = "no SIMD")
+    )]
+    pub(crate) fn groups(&self) -> &[Group] {
+        &self.0
     }
 }
 
-/// One group of a [`Batch`].
-#[derive(Clone, Copy)]
-#[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), expect(dead_code, reason = "no SIMD"))]
-pub(crate) struct Group<'a> {
-    /// Number of its first token.
-    pub(crate) first: usize,
-    /// Tokens in it that are real.
-    pub(crate) tokens: usize,
-    pub(crate) slots: &'a [[[i8; 4]; GROUP]],
-    pub(crate) sums: &'a [[i32; GROUP]],
-    pub(crate) scales: &'a [[f32; GROUP]],
-    pub(crate) mins: &'a [[f32; GROUP]],
+/// Up to [`GROUP`] tokens of a [`Batch`], interleaved; zeros for those that a last group lacks.
+///
+/// ```text
+/// slots:             [slot / 4][token of the group][slot % 4]
+/// sums, scales, …:   [block][token of the group]
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct Group {
+    pub(crate) rows: Vec<Acts>,
+    pub(crate) slots: Vec<[[i8; 4]; GROUP]>,
+    pub(crate) sums: Vec<[i32; GROUP]>,
+    pub(crate) scales: Vec<[f32; GROUP]>,
+    pub(crate) mins: Vec<[f32; GROUP]>,
 }
 
-/// `[group][i][token of the group]`, with defaults for the tokens that a last group lacks.
-fn groups<T: Copy + Default>(rows: &[Acts], part: impl Fn(&Acts) -> &[T]) -> Vec<[T; GROUP]> {
-    let n = part(&rows[0]).len();
-    let mut out = vec![[T::default(); GROUP]; rows.len().div_ceil(GROUP) * n];
+impl Group {
+    /// Interleaves `rows`, up to [`GROUP`] of them.
+    ///
+    /// # Panics
+    /// - if there are none or more, or they differ in order, length or blocks.
+    pub fn new(rows: Vec<Acts>) -> Group {
+        assert!((1..=GROUP).contains(&rows.len()), "a group has 1 to {GROUP} tokens");
+        assert!(rows.iter().all(|row| row.shape() == rows[0].shape()), "rows of one group differ in shape");
+        let slots = interleave(&rows, |row| row.slots().as_chunks().0);
+        let sums = interleave(&rows, |row| &row.sums);
+        let scales = interleave(&rows, |row| &row.scales);
+        let mins = interleave(&rows, |row| &row.mins);
+        Group { rows, slots, sums, scales, mins }
+    }
+
+    fn shape(&self) -> (Order, [usize; 3]) {
+        self.rows[0].shape()
+    }
+}
+
+/// `[i][token of the group]`, with defaults for the tokens that it lacks.
+fn interleave<T: Copy + Default>(rows: &[Acts], part: impl Fn(&Acts) -> &[T]) -> Vec<[T; GROUP]> {
+    let mut out = vec![[T::default(); GROUP]; part(&rows[0]).len()];
     for (token, row) in rows.iter().enumerate() {
-        let group = &mut out[token / GROUP * n..][..n];
-        for (slot, value) in group.iter_mut().zip(part(row)) {
-            slot[token % GROUP] = *value;
+        for (slot, value) in out.iter_mut().zip(part(row)) {
+            slot[token] = *value;
         }
     }
     out
@@ -474,8 +509,8 @@ mod tests {
             Acts::new(Order::Natural32, q, vec![t as f32, -(t as f32)], Vec::new())
         };
         let batch = Batch::new((0..11).map(row).collect());
-        let groups: Vec<Group<'_>> = batch.groups().collect();
-        assert_eq!((groups.len(), groups[1].first, groups[1].tokens), (2, 8, 3));
+        let groups = batch.groups();
+        assert_eq!((batch.tokens(), groups.len(), groups[1].rows.len()), (11, 2, 3));
         assert_eq!(groups[1].slots[5][2], [50, 51, 52, 53]);
         assert_eq!(groups[1].slots[5][3], [0; 4]);
         assert_eq!((groups[1].scales[1][2], groups[1].sums[0][0]), (-10.0, (0..32).map(|i| i + 24).sum()));

@@ -846,7 +846,9 @@ fn dequantise_i32(run: &mut Run<'_>) -> Outcome {
             })
             .collect();
         let acc = run.input(&acc);
-        let s = data.one_of(&[1.0, 127.0 / 1e-5, 127.0 / f32::MAX, 31.7, 0.3]);
+        // Any mantissa, and magnitudes far beyond those of activations.
+        let any = f32::from_bits((127 - 120 + data.u32() % 240) << 23 | data.u32() >> 9);
+        let s = data.one_of(&[1.0, 127.0 / 1e-5, 127.0 / f32::MAX, 31.7, 0.3, any, any, any]);
         let w_scale = data.floats(kind, 1)[0];
         let what = format_args!("length {n}, s {s:e}, scale {w_scale:e}");
         let f = |k: &Kernels, out: &mut [f32]| (k.dequantise_i32)(acc.inner(), s, w_scale, out);
@@ -908,18 +910,21 @@ fn weigh_f16(run: &mut Run<'_>) -> Outcome {
         for d in dimensions.into_iter().filter(|d| positions < 300 || d % 16 == 1 && *d < 100 || *d == 80) {
             // Arithmetic on subnormals is a hundred times slower: small shapes of them are enough.
             let kinds = kinds.iter().filter(|kind| **kind != Floats::Tiny || positions * d <= 2000);
-            shapes.extend(kinds.map(|kind| (positions, d, *kind)));
+            let queries = 1 + shapes.len() % 9;
+            shapes.extend(kinds.map(|kind| (queries, positions, d, *kind)));
         }
     }
     let mut data = run.data();
-    let random = |_| (data.below(300), data.below(140), data.one_of(&kinds[..4]));
+    let random = |_| (1 + data.below(9), data.below(300), data.below(140), data.one_of(&kinds[..4]));
     shapes.extend((0..run.plan.random_cases).map(random));
-    for (positions, d, kind) in shapes {
+    for (queries, positions, d, kind) in shapes {
+        // Without dimensions there is one.
+        let queries = if d == 0 { 1 } else { queries };
         let mut data = run.data();
-        let p = run.input(&data.partners(kind, positions));
+        let p = run.input(&data.partners(kind, queries * positions));
         let v = run.input(&data.halves(kind, positions * d));
-        let what = format_args!("{positions} positions x {d} dimensions, {kind:?}");
-        run.case(what, &poison(d), |k, out| (k.weigh_f16)(p.inner(), v.inner(), out))?;
+        let what = format_args!("{queries} queries, {positions} positions x {d} dimensions, {kind:?}");
+        run.case(what, &poison(queries * d), |k, out| (k.weigh_f16)(p.inner(), v.inner(), d, out))?;
     }
     Ok(())
 }

@@ -33,7 +33,7 @@ mod avx512;
 mod neon;
 
 use crate::error::{Error, Result};
-pub use acts::{Acts, Batch};
+pub use acts::{Acts, Batch, Group};
 pub use formats::{Entries, Multiply};
 use std::fmt;
 
@@ -223,8 +223,9 @@ pub struct Kernels {
     /// Rounds to bf16, ties to even, and back; returns the index of the first that is NaN or infinite afterwards.
     pub round_bf16: fn(x: &mut [f32]) -> Option<usize>,
     /// `out_d = Σ_chunks Σ_t fma(p_t, v_t[d], ·)`: positions in chunks of [`crate::exact::ATTENTION_CHUNK`], each chunk
-    /// summed from +0.0 for rising `t`, chunks added rising onto +0.0. `v` is `(p.len(), out.len())` little-endian f16.
-    pub weigh_f16: fn(p: &[f32], v: &[u8], out: &mut [f32]),
+    /// summed from +0.0 for rising `t`, chunks added rising onto +0.0. `v` is `(positions, d)` little-endian f16, `p` is
+    /// `(queries, positions)`, `out` is `(queries, d)`: every query for itself.
+    pub weigh_f16: fn(p: &[f32], v: &[u8], d: usize, out: &mut [f32]),
 }
 
 /// The table of an instruction set.
@@ -287,7 +288,7 @@ pub(crate) fn batch_rows<'a, T>(
     let rows = out.len() / x.tokens();
     assert_eq!(rows * x.tokens(), out.len(), "outputs are not whole rows for {} tokens", x.tokens());
     // Without rows there is nothing to write, and nothing to give out.
-    x.rows().iter().zip(out.chunks_exact_mut(rows.max(1)))
+    x.rows().zip(out.chunks_exact_mut(rows.max(1)))
 }
 
 /// Rows and tokens of a GEMM over float weights, asserted once per call.
@@ -300,6 +301,20 @@ pub(crate) fn float_shape(w: &[u8], row_bytes: usize, cols: usize, x: &[f32], ou
     assert_eq!(rows * tokens, out.len(), "outputs are not whole rows for {tokens} tokens");
     assert_rows(w, row_bytes, rows);
     (rows, tokens)
+}
+
+/// Queries and positions of a weighted sum, asserted once per call.
+#[track_caller]
+pub(crate) fn weigh_shape(p: &[f32], v: &[u8], d: usize, out: &[f32]) -> (usize, usize) {
+    // Without dimensions there is one query: nothing tells how many there are.
+    let queries = out.len().checked_div(d).unwrap_or(1);
+    assert_eq!(queries * d, out.len(), "outputs are not whole rows of {d}");
+    let positions = p.len().checked_div(queries).unwrap_or(0);
+    assert_eq!(queries * positions, p.len(), "weights are not whole rows for {queries} queries");
+    if queries > 0 {
+        assert_rows(v, 2 * d, positions);
+    }
+    (queries, positions)
 }
 
 /// Puts the values of rows `numbers` and `T` tokens from `token` on into `out`, which is `(tokens, rows)`.

@@ -12,10 +12,11 @@
 //! every instruction set's `gemm.rs`, which adds the transpose, the inner product and the scaling. Blocks of rows and steps are chosen so
 //! that a panel and a group stay in the first-level cache.
 
-use super::acts::{Batch, GROUP, Group, Order};
+use super::acts::{Batch, GROUP, Order};
 use crate::quant::{bitnet32, i2_r4, q2_0, q4_0, q4_1, q6_k, q8_0, qk256, t5, tq1_0, tq2_0};
 use half::f16;
 use std::array::from_fn;
+use std::cell::RefCell;
 use std::ops::Range;
 
 /// Four bytes of each of `L` rows, little-endian: of a file, or, as a step of a panel, four codes.
@@ -387,19 +388,58 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// Memory for panels, aligned to a cache line.
+thread_local! {
+    /// Memory for the panels of one call after the other.
+    static PANELS: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Memory for panels, aligned to a cache line; what it holds at first is what a panel before left.
 struct Scratch(Vec<u32>);
 
 impl Scratch {
     const LINE: usize = 64 / size_of::<u32>();
 
     fn new<const L: usize>(steps: usize) -> Scratch {
-        Scratch(vec![0; steps * L + Self::LINE])
+        let mut memory = PANELS.take();
+        memory.resize(memory.len().max(steps * L + Self::LINE), 0);
+        Scratch(memory)
     }
 
     fn steps<const L: usize>(&mut self) -> &mut [Words<L>] {
         let skip = self.0.as_ptr().align_offset(64).min(Self::LINE);
         self.0[skip..].as_chunks_mut().0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        PANELS.set(std::mem::take(&mut self.0));
+    }
+}
+
+/// Brings the bytes of the next block of rows nearer, some lines with every group of tokens: a block is read once, in as
+/// many streams as it has rows, and the processor follows only a few. It goes on past the last block of a call, where the
+/// next call's rows are.
+struct Ahead {
+    next: *const u8,
+    lines: usize,
+}
+
+impl Ahead {
+    const LINE: usize = 64;
+
+    /// For a block of `bytes` at the start of `w`, which meets `groups` groups in `passes` passes.
+    fn new(w: &[u8], bytes: usize, passes: usize, groups: usize) -> Ahead {
+        let lines = bytes.div_ceil(Self::LINE).div_ceil((passes * groups).max(1));
+        Ahead { next: w.as_ptr().wrapping_add(bytes), lines }
+    }
+
+    #[inline(always)]
+    fn step(&mut self, fetch: &impl Fn(*const u8)) {
+        for _ in 0..self.lines {
+            fetch(self.next);
+            self.next = self.next.wrapping_add(Self::LINE);
+        }
     }
 }
 
@@ -420,9 +460,16 @@ fn fill<U: Unit, const L: usize>(
     let mut words = Line([[0; L]; MAX_WORDS]);
     let words = &mut words.0[..U::CODES.len() / 4];
     for (u, out) in units.zip(out.chunks_exact_mut(U::STEPS)) {
-        let unit: [&[u8]; L] = from_fn(|l| rows.unit::<U>(first + l, u));
+        // Loops and not `map`, whose closure the compiler may leave a call.
+        let mut unit = [&[][..]; L];
+        for l in 0..L {
+            unit[l] = rows.unit::<U>(first + l, u);
+        }
         if unit[0].len() == U::BYTES {
-            transpose(unit.map(|unit| &unit[U::CODES]), words);
+            for unit in &mut unit {
+                *unit = &unit[U::CODES];
+            }
+            transpose(unit, words);
         } else {
             // Half a tile: the other half meets activations that are 0.
             let padded = unit.map(|unit| {
@@ -463,11 +510,12 @@ pub(super) fn gemm_rows<U: Unit, const L: usize, const R: usize>(
     x: &Batch,
     out: &mut [i32],
     transpose: impl Fn([&[u8]; L], &mut [Words<L>]),
+    fetch: impl Fn(*const u8),
     add: impl Fn(Inner<'_, L, R>, &mut [Tile<i32, L>; R]),
 ) {
     let rows = out.len() / x.tokens();
     assert_eq!(rows * x.tokens(), out.len(), "outputs are not whole rows for {} tokens", x.tokens());
-    x.rows()[0].assert_fits(orders, U::BYTES / U::ROWS, w, row_bytes, rows);
+    x.first().assert_fits(orders, U::BYTES / U::ROWS, w, row_bytes, rows);
     assert!(rows.is_multiple_of(U::ROWS), "{rows} rows are not whole groups of {}", U::ROWS);
     let (units, all) = ((U::ROWS * row_bytes).div_ceil(U::BYTES), Rows::new(w, row_bytes, rows));
     let units_at_once = (PANEL_STEPS / U::STEPS).max(1);
@@ -475,7 +523,12 @@ pub(super) fn gemm_rows<U: Unit, const L: usize, const R: usize>(
     let panels = scratch.steps::<L>();
     let mut sums = vec![Line([[[0; L]; GROUP]; R]); x.tokens().div_ceil(GROUP)];
     for first in (0..rows).step_by(R * L) {
-        sums.fill(Line([[[0; L]; GROUP]; R]));
+        if first > 0 {
+            sums.fill(Line([[[0; L]; GROUP]; R]));
+        }
+        let passes = units.div_ceil(units_at_once);
+        let block = (R * L).min(rows - first) * row_bytes;
+        let mut ahead = Ahead::new(&w[first * row_bytes..], block, passes, sums.len());
         for unit in (0..units).step_by(units_at_once) {
             let units = unit..units.min(unit + units_at_once);
             let (from, steps) = (unit * U::STEPS, units.len() * U::STEPS);
@@ -483,32 +536,34 @@ pub(super) fn gemm_rows<U: Unit, const L: usize, const R: usize>(
                 fill::<U, L>(all, first + r * L, units.clone(), &transpose, panel);
             }
             let panel = |r: usize| &panels[r * units_at_once * U::STEPS..][..steps];
-            for (group, sums) in x.groups().zip(&mut sums) {
+            for (group, sums) in x.groups().iter().zip(&mut sums) {
+                ahead.step(&fetch);
                 let tokens = &group.slots[from..from + steps];
                 add(Inner { panels: from_fn(panel), tokens }, &mut sums.0);
             }
         }
-        for (group, sums) in x.groups().zip(&sums) {
+        for ((group, sums), out) in x.groups().iter().zip(&sums).zip(out.chunks_mut(GROUP * rows)) {
             let less = group.sums[0].map(|sum| U::OFFSET * sum);
-            scatter(group, rows, first, out, &sums.0, |sum, t| sum - less[t]);
+            scatter(out, rows, first, &sums.0, |sum, t| sum - less[t]);
         }
     }
 }
 
-/// Writes one group's values of up to `R · L` rows from `first` on.
+/// Writes one group's values of up to `R · L` rows from `first` on into its part of the output, `(tokens, rows)`.
 #[inline(always)]
 fn scatter<T: Copy, const L: usize, const R: usize>(
-    group: Group<'_>,
+    out: &mut [T],
     rows: usize,
     first: usize,
-    out: &mut [T],
     tiles: &[Tile<T, L>; R],
     value: impl Fn(T, usize) -> T,
 ) {
-    for t in 0..group.tokens {
-        let out = &mut out[(group.first + t) * rows..][..rows][first..];
-        for (tile, out) in tiles.iter().zip(out.chunks_mut(L)) {
-            let values = tile[t].map(|v| value(v, t));
+    for (t, out) in out.chunks_mut(rows).enumerate() {
+        for (tile, out) in tiles.iter().zip(out[first..].chunks_mut(L)) {
+            let mut values = tile[t];
+            for l in 0..L {
+                values[l] = value(values[l], t);
+            }
             match out.as_mut_array() {
                 Some(out) => *out = values,
                 None => out.copy_from_slice(&values[..out.len()]),
@@ -549,6 +604,7 @@ pub(super) fn gemm_blocks<U: Unit, const L: usize, const R: usize>(
     x: &Batch,
     out: &mut [f32],
     transpose: impl Fn([&[u8]; L], &mut [Words<L>]),
+    fetch: impl Fn(*const u8),
     step: impl Fn(Block<'_, L, R>, &mut [Tile<f32, L>; R]),
 ) {
     const ONES: [f32; GROUP] = [1.0; GROUP];
@@ -556,7 +612,7 @@ pub(super) fn gemm_blocks<U: Unit, const L: usize, const R: usize>(
     assert_eq!(rows * x.tokens(), out.len(), "outputs are not whole rows for {} tokens", x.tokens());
     let per_unit = U::STEPS / U::SUMMED;
     let block = U::ORDER.elements() * per_unit;
-    let row_bytes = x.rows()[0].assert_blocks(U::ORDER, block, U::BYTES, w, rows);
+    let row_bytes = x.first().assert_blocks(U::ORDER, block, U::BYTES, w, rows);
     let (units, all) = (row_bytes / U::BYTES, Rows::new(w, row_bytes, rows));
     let units_at_once = (PANEL_STEPS / U::STEPS).max(1);
     let mut scratch = Scratch::new::<L>(R * units_at_once * U::STEPS);
@@ -566,7 +622,12 @@ pub(super) fn gemm_blocks<U: Unit, const L: usize, const R: usize>(
     let mut ys = vec![Line([[[0.0; L]; GROUP]; R]); x.tokens().div_ceil(GROUP)];
     let parts = block / per_unit / U::ORDER.summed().unwrap_or(block);
     for first in (0..rows).step_by(R * L) {
-        ys.fill(Line([[[0.0; L]; GROUP]; R]));
+        if first > 0 {
+            ys.fill(Line([[[0.0; L]; GROUP]; R]));
+        }
+        let passes = units.div_ceil(units_at_once);
+        let block = (R * L).min(rows - first) * row_bytes;
+        let mut ahead = Ahead::new(&w[first * row_bytes..], block, passes, ys.len());
         for unit in (0..units).step_by(units_at_once) {
             let range = unit..units.min(unit + units_at_once);
             for r in 0..R {
@@ -576,7 +637,8 @@ pub(super) fn gemm_blocks<U: Unit, const L: usize, const R: usize>(
                     fill_factors::<U, L>(all, first + r * L, u, factors);
                 }
             }
-            for (group, y) in x.groups().zip(&mut ys) {
+            for (group, y) in x.groups().iter().zip(&mut ys) {
+                ahead.step(&fetch);
                 for (b, sub) in
                     range.clone().flat_map(|u| (0..per_unit).map(move |sub| (u * per_unit + sub, sub)))
                 {
@@ -599,12 +661,12 @@ pub(super) fn gemm_blocks<U: Unit, const L: usize, const R: usize>(
                 }
             }
         }
-        for (group, y) in x.groups().zip(&ys) {
+        for ((group, y), out) in x.groups().iter().zip(&ys).zip(out.chunks_mut(GROUP * rows)) {
             if U::EXTRA == Extra::RowFactor {
                 let s = group.scales[0];
-                scatter(group, rows, first, out, &y.0, |y, t| y / s[t]);
+                scatter(out, rows, first, &y.0, |y, t| y / s[t]);
             } else {
-                scatter(group, rows, first, out, &y.0, |y, _| y);
+                scatter(out, rows, first, &y.0, |y, _| y);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Which rows a GEMV takes together.
+//! Which rows a GEMV takes together, and which queries a weighted sum.
 //!
 //! A core reads several streams of addresses faster than one: here eight gave about 1.4 times the bytes per second of one,
 //! with the same bare loop (`assay kernels bench --setting stream` shows it for this machine). So the rows that a kernel
@@ -8,6 +8,8 @@
 //! rows 0 .. n in R equal parts:   together are   i, n/R + i, 2 n/R + i, …   for i = 0, 1, …
 //! ```
 
+use super::weigh_shape;
+use crate::exact::ATTENTION_CHUNK;
 use std::ops::Range;
 
 /// Groups of `R` of `rows` rows, a row of each of `R` equal parts, then what is left over. Where the last group is not full
@@ -53,6 +55,80 @@ pub(super) fn parts<T, const R: usize>(mut slices: [&[T]; R], range: Range<usize
         *slice = &slice[range.clone()];
     }
     slices
+}
+
+/// Some queries of a weighted sum (`weigh_f16`) over a chunk of positions, and the dimension from which on they are wanted.
+#[derive(Clone, Copy)]
+pub(super) struct Weighing<'a> {
+    /// The weights of each query over the chunk.
+    p: &'a [f32],
+    positions: usize,
+    first: usize,
+    /// Positions in the chunk.
+    pub(super) len: usize,
+    v: &'a [u8],
+    /// Dimensions of a value.
+    pub(super) d: usize,
+    /// The first dimension wanted.
+    pub(super) at: usize,
+}
+
+impl<'a> Weighing<'a> {
+    /// The weights of `Q` queries, all of one length.
+    #[inline(always)]
+    pub(super) fn queries<const Q: usize>(&self) -> [&'a [f32]; Q] {
+        let mut queries = [self.p; Q];
+        for (q, query) in queries.iter_mut().enumerate() {
+            *query = &self.p[q * self.positions + self.first..];
+        }
+        parts(queries, 0..self.len)
+    }
+
+    /// `n` dimensions of position `t` of the chunk.
+    #[inline(always)]
+    pub(super) fn value(&self, t: usize, n: usize) -> &'a [u8] {
+        &self.v[2 * ((self.first + t) * self.d + self.at)..][..2 * n]
+    }
+}
+
+/// Takes a weighted sum apart: chunks of positions, onto +0.0 in rising order, and in each four queries at a time, `FOUR` dimensions of
+/// them, then single ones, `WIDE` dimensions or at the end `NARROW`. Values are read from memory once: a chunk of them
+/// stays in the second-level cache until all queries have met it. The functions add to the output of their queries.
+#[inline(always)]
+pub(super) fn weigh_by<const FOUR: usize, const WIDE: usize, const NARROW: usize>(
+    p: &[f32],
+    v: &[u8],
+    d: usize,
+    out: &mut [f32],
+    four: impl Fn(Weighing<'_>, &mut [f32]),
+    wide: impl Fn(Weighing<'_>, &mut [f32]),
+    narrow: impl Fn(Weighing<'_>, &mut [f32]),
+) {
+    let (queries, positions) = weigh_shape(p, v, d, out);
+    out.fill(0.0);
+    for first in (0..positions).step_by(ATTENTION_CHUNK) {
+        let len = ATTENTION_CHUNK.min(positions - first);
+        let mut query = 0;
+        while query < queries {
+            let (p, out) = (&p[query * positions..], &mut out[query * d..]);
+            let together = if query + 4 <= queries { 4 } else { 1 };
+            let mut at = 0;
+            while at < d {
+                let part = Weighing { p, positions, first, len, v, d, at };
+                at += if together == 4 {
+                    four(part, out);
+                    FOUR
+                } else if at + WIDE <= d {
+                    wide(part, out);
+                    WIDE
+                } else {
+                    narrow(part, out);
+                    NARROW
+                };
+            }
+            query += together;
+        }
+    }
 }
 
 #[cfg(test)]

@@ -2,15 +2,14 @@
 
 use super::weights::Linear;
 use crate::error::{Error, Result};
-use crate::kernels::acts::wanted_by;
-use crate::kernels::{Acts, Batch, Entries, Kernels};
+use crate::kernels::acts::{GROUP, wanted_by};
+use crate::kernels::{Acts, Batch, Entries, Group, Kernels};
 use crate::quant::Format;
-use crate::tensor::Matrix;
 use crate::work::{Key, Operation, Work};
 use rayon::prelude::*;
 
-/// Rows at most that one kernel call computes for several tokens before the next rows: few enough that their weights stay in the
-/// first-level caches. One token takes all rows of its task, since a GEMV reads rows that lie far apart.
+/// Rows at most that one kernel call computes for several tokens before the next rows: few enough that their sums stay in
+/// a second-level cache. One token takes all rows of its task, since a GEMV reads rows that lie far apart.
 const ROWS_PER_CALL: usize = 96;
 
 /// Rows that kernels take together at most: calls are multiples of it.
@@ -35,6 +34,14 @@ impl Place {
     }
 }
 
+/// One matrix that activations meet.
+pub(super) struct Job<'j, 'a> {
+    pub(super) place: Place,
+    pub(super) layer: &'j Linear<'a>,
+    /// It becomes `(tokens, rows)`.
+    pub(super) out: &'j mut Vec<f32>,
+}
+
 /// Activation rows in the form that a weight format's kernels take.
 enum Prepared {
     /// One token after the other.
@@ -50,63 +57,51 @@ pub(super) fn all<T>(results: Vec<Result<T>>) -> Result<Vec<T>> {
     results.into_iter().collect()
 }
 
-/// `out[t] = W x[t]` (times the layer's `.scale`): `x` is `(tokens, cols)`, `out` is `(tokens, rows)`.
+/// `out[t] = W x[t]` (times the layer's `.scale`) for every job; all have as many columns. `x(t, row)` writes the
+/// activations of token `t`. It is called once for neighbours whose formats ask for the same activations, and the rows of
+/// those are shared out together.
 pub(super) fn linear(
     kernels: &Kernels,
     work: &Work,
-    place: Place,
-    Linear { w, extra_scale }: &Linear<'_>,
-    x: &[f32],
-    out: &mut [f32],
+    tokens: usize,
+    jobs: &mut [Job<'_, '_>],
+    x: impl Fn(usize, &mut [f32]) -> Result<()> + Sync,
 ) -> Result<()> {
-    let tokens = x.len() / w.cols;
-    debug_assert_eq!((x.len(), out.len()), (tokens * w.cols, tokens * w.rows));
-    let acts = prepare(kernels, place, w, x)?;
-    // Equal shares: with 384 of 2560 rows a task, two threads would have four and three of them.
-    let rows_per_task = w.rows.div_ceil(4 * rayon::current_num_threads()).next_multiple_of(ROWS_TOGETHER);
-    let task = || Vec::with_capacity(tokens);
-    let mut tasks: Vec<Vec<&mut [f32]>> =
-        std::iter::repeat_with(task).take(w.rows.div_ceil(rows_per_task)).collect();
-    for row in out.chunks_mut(w.rows) {
-        for (task, part) in tasks.iter_mut().zip(row.chunks_mut(rows_per_task)) {
-            task.push(part);
-        }
+    for jobs in jobs.chunk_by_mut(|a, b| same_activations(a.layer.w.format, b.layer.w.format)) {
+        let first = &jobs[0];
+        debug_assert!(jobs.iter().all(|job| job.layer.w.cols == first.layer.w.cols), "other columns");
+        let acts = prepare(kernels, first.place, first.layer.w.format, (tokens, first.layer.w.cols), &x)?;
+        multiply_all(kernels, work, tokens, &acts, jobs);
     }
-    tasks.into_par_iter().enumerate().for_each(|(i, mut outs)| {
-        let rows = outs.first().map_or(0, |out| out.len());
-        let calls = if tokens == 1 { 1 } else { rows.div_ceil(ROWS_PER_CALL) };
-        let rows_per_call = rows.div_ceil(calls.max(1)).next_multiple_of(ROWS_TOGETHER);
-        for first in (0..rows).step_by(rows_per_call) {
-            let count = rows_per_call.min(rows - first);
-            let bytes = w.rows_at(i * rows_per_task + first, count);
-            let mut outs: Vec<&mut [f32]> =
-                outs.iter_mut().map(|out| &mut out[first..first + count]).collect();
-            let kernel = multiply(kernels, w, bytes, &acts, &mut outs);
-            if let Some(scale) = *extra_scale {
-                outs.iter_mut().for_each(|out| (kernels.scale_f32)(out, scale));
-            }
-            let key = Key { operation: place.operation, kernel, isa: kernels.isa, columns: w.cols };
-            work.add(key, count * tokens, bytes.len() * tokens);
-        }
-    });
     Ok(())
 }
 
+/// Whether [`prepare`] does the same for both.
+fn same_activations(a: Format, b: Format) -> bool {
+    a == b || wanted_by(a).is_some() && wanted_by(a) == wanted_by(b)
+}
+
 /// The activation format is fixed by the weight format, as in ggml (`docs/numerics.md`).
-fn prepare(kernels: &Kernels, place: Place, w: &Matrix<'_>, x: &[f32]) -> Result<Prepared> {
-    let rows = x.par_chunks(w.cols).enumerate();
+fn prepare(
+    kernels: &Kernels,
+    place: Place,
+    format: Format,
+    (tokens, cols): (usize, usize),
+    x: &(impl Fn(usize, &mut [f32]) -> Result<()> + Sync),
+) -> Result<Prepared> {
     let finite = |token: usize, x: &[f32]| match (kernels.find_non_finite)(x) {
         Some(element) => Err(place.error(token, "NaN or infinity", element)),
         None => Ok(()),
     };
-    if wanted_by(w.format).is_none() {
-        let mut floats = x.to_vec();
-        let rows = floats.par_chunks_mut(w.cols).enumerate();
-        let each = rows.map(|(token, x)| {
-            finite(token, x)?;
-            match w.format {
-                Format::F16 => round_f16(kernels, x).map_err(|at| place.error(token, F16_OVERFLOW, at)),
-                Format::Bf16 => match (kernels.round_bf16)(x) {
+    if wanted_by(format).is_none() {
+        let mut floats = vec![0.0; tokens * cols];
+        let rows = floats.par_chunks_mut(cols).enumerate();
+        let each = rows.map(|(token, row)| {
+            x(token, row)?;
+            finite(token, row)?;
+            match format {
+                Format::F16 => round_f16(kernels, row).map_err(|at| place.error(token, F16_OVERFLOW, at)),
+                Format::Bf16 => match (kernels.round_bf16)(row) {
                     Some(at) => Err(place.error(token, "a value beyond bf16", at)),
                     None => Ok(()),
                 },
@@ -116,67 +111,137 @@ fn prepare(kernels: &Kernels, place: Place, w: &Matrix<'_>, x: &[f32]) -> Result
         all(each.collect())?;
         return Ok(Prepared::Floats(floats));
     }
-    let each = rows.map(|(token, x)| {
-        finite(token, x)?;
-        let acts = kernels.quantise(w.format, x).expect("a format of quantised activations");
+    // One row of memory serves all tokens of a thread, one after the other.
+    let memory = || vec![0.0; cols];
+    let quantised = |row: &mut Vec<f32>, token: usize| {
+        x(token, row)?;
+        finite(token, row)?;
+        let acts = kernels.quantise(format, row).expect("a format of quantised activations");
         acts.map_err(|at| place.error(token, "activations whose scale is beyond f16", at))
-    });
-    let acts = all(each.collect())?;
-    Ok(if acts.len() < GEMM_TOKENS { Prepared::Tokens(acts) } else { Prepared::Batch(Batch::new(acts)) })
+    };
+    if tokens < GEMM_TOKENS {
+        let each = (0..tokens).into_par_iter().map_init(memory, quantised);
+        return all(each.collect()).map(Prepared::Tokens);
+    }
+    let group = |row: &mut Vec<f32>, first: usize| {
+        let tokens = first..tokens.min(first + GROUP);
+        tokens.map(|token| quantised(row, token)).collect::<Result<_>>().map(Group::new)
+    };
+    let each = (0..tokens.div_ceil(GROUP)).into_par_iter().map_init(memory, |row, i| group(row, GROUP * i));
+    all(each.collect()).map(|groups| Prepared::Batch(Batch::of(groups)))
 }
 
-/// Runs the kernel of a format on the rows of `bytes`, one slice of `outs` a token, and returns its name.
+/// Some rows of a matrix with all tokens: what one thread does at a time.
+struct Task<'t, 'a> {
+    place: Place,
+    layer: &'t Linear<'a>,
+    first: usize,
+    /// One slice a token.
+    outs: Vec<&'t mut [f32]>,
+}
+
+fn multiply_all(kernels: &Kernels, work: &Work, tokens: usize, acts: &Prepared, jobs: &mut [Job<'_, '_>]) {
+    // Equal shares: with 384 of 2560 rows a task, two threads would have four and three of them.
+    let rows: usize = jobs.iter().map(|job| job.layer.w.rows).sum();
+    let rows_per_task = rows.div_ceil(4 * rayon::current_num_threads()).next_multiple_of(ROWS_TOGETHER);
+    let mut tasks = Vec::new();
+    for Job { place, layer, out } in jobs {
+        let rows = layer.w.rows;
+        out.resize(tokens * rows, 0.0);
+        let start = tasks.len();
+        tasks.extend((0..rows).step_by(rows_per_task).map(|first| Task {
+            place: *place,
+            layer,
+            first,
+            outs: Vec::with_capacity(tokens),
+        }));
+        for row in out.chunks_mut(rows) {
+            for (task, part) in tasks[start..].iter_mut().zip(row.chunks_mut(rows_per_task)) {
+                task.outs.push(part);
+            }
+        }
+    }
+    tasks.into_par_iter().for_each_init(Sums::default, |sums, Task { place, layer, first, mut outs }| {
+        let w = &layer.w;
+        let rows = outs.first().map_or(0, |out| out.len());
+        let calls = if tokens == 1 { 1 } else { rows.div_ceil(ROWS_PER_CALL) };
+        let rows_per_call = rows.div_ceil(calls.max(1)).next_multiple_of(ROWS_TOGETHER);
+        for part in (0..rows).step_by(rows_per_call) {
+            let count = rows_per_call.min(rows - part);
+            let bytes = w.rows_at(first + part, count);
+            let mut outs: Vec<&mut [f32]> = outs.iter_mut().map(|out| &mut out[part..part + count]).collect();
+            let (kernel, calls) = multiply(kernels, layer, bytes, acts, sums, &mut outs);
+            if let Some(scale) = layer.extra_scale {
+                outs.iter_mut().for_each(|out| (kernels.scale_f32)(out, scale));
+            }
+            let key = Key { operation: place.operation, kernel, isa: kernels.isa, columns: w.cols };
+            work.add(key, calls, count * tokens, bytes.len() * tokens);
+        }
+    });
+}
+
+/// Memory for what kernels give before it is scaled or put where it belongs, `(tokens, rows)`.
+#[derive(Default)]
+struct Sums {
+    exact: Vec<i32>,
+    floats: Vec<f32>,
+}
+
+/// Runs the kernel of a format on the rows of `bytes`, one slice of `outs` a token; returns its name and how often it was
+/// called.
 fn multiply(
     kernels: &Kernels,
-    w: &Matrix<'_>,
+    Linear { w, .. }: &Linear<'_>,
     bytes: &[u8],
     acts: &Prepared,
+    sums: &mut Sums,
     outs: &mut [&mut [f32]],
-) -> &'static str {
+) -> (&'static str, usize) {
     let of_format = kernels.multiply(w.format);
-    let (rows, row_bytes) = (outs.first().map_or(0, |out| out.len()), w.row_bytes());
+    let (rows, row_bytes, w_scale) = (outs.first().map_or(0, |out| out.len()), w.row_bytes(), w.scale());
+    let tokens = outs.len();
     match (of_format.entries, acts) {
         (Entries::Rows(gemv, _), Prepared::Tokens(acts)) => {
-            let mut sums = vec![0; rows];
+            sums.exact.resize(rows, 0);
             for (acts, out) in acts.iter().zip(outs) {
-                gemv(bytes, row_bytes, acts, &mut sums);
-                (kernels.dequantise_i32)(&sums, acts.scales()[0], w.scale(), out);
+                gemv(bytes, row_bytes, acts, &mut sums.exact);
+                (kernels.dequantise_i32)(&sums.exact, acts.scales()[0], w_scale, out);
             }
-            of_format.gemv
+            (of_format.gemv, tokens)
         }
         (Entries::Rows(_, gemm), Prepared::Batch(batch)) => {
-            let mut sums = vec![0; rows * outs.len()];
-            gemm(bytes, row_bytes, batch, &mut sums);
-            for ((acts, sums), out) in batch.rows().iter().zip(sums.chunks(rows)).zip(outs) {
-                (kernels.dequantise_i32)(sums, acts.scales()[0], w.scale(), out);
+            sums.exact.resize(rows * tokens, 0);
+            gemm(bytes, row_bytes, batch, &mut sums.exact);
+            for ((acts, sums), out) in batch.rows().zip(sums.exact.chunks(rows)).zip(outs) {
+                (kernels.dequantise_i32)(sums, acts.scales()[0], w_scale, out);
             }
-            of_format.gemm
+            (of_format.gemm, 1)
         }
         (Entries::Blocks(gemv, _), Prepared::Tokens(acts)) => {
             acts.iter().zip(outs).for_each(|(acts, out)| gemv(bytes, acts, out));
-            of_format.gemv
+            (of_format.gemv, tokens)
         }
         (Entries::Blocks(_, gemm), Prepared::Batch(batch)) => {
-            gathered(outs, |out| gemm(bytes, batch, out));
-            of_format.gemm
+            gathered(&mut sums.floats, outs, |out| gemm(bytes, batch, out));
+            (of_format.gemm, 1)
         }
-        (Entries::Floats(gemv, _), Prepared::Floats(x)) if outs.len() < GEMM_TOKENS => {
+        (Entries::Floats(gemv, _), Prepared::Floats(x)) if tokens < GEMM_TOKENS => {
             x.chunks(w.cols).zip(outs).for_each(|(x, out)| gemv(bytes, x, out));
-            of_format.gemv
+            (of_format.gemv, tokens)
         }
         (Entries::Floats(_, gemm), Prepared::Floats(x)) => {
-            gathered(outs, |out| gemm(bytes, w.cols, x, out));
-            of_format.gemm
+            gathered(&mut sums.floats, outs, |out| gemm(bytes, w.cols, x, out));
+            (of_format.gemm, 1)
         }
         _ => unreachable!("activations were prepared for {}", w.format.name()),
     }
 }
 
 /// Gives `f` one `(tokens, rows)` matrix and puts its rows where they belong.
-fn gathered(outs: &mut [&mut [f32]], f: impl FnOnce(&mut [f32])) {
+fn gathered(all: &mut Vec<f32>, outs: &mut [&mut [f32]], f: impl FnOnce(&mut [f32])) {
     let rows = outs.first().map_or(0, |out| out.len());
-    let mut all = vec![0.0; rows * outs.len()];
-    f(&mut all);
+    all.resize(rows * outs.len(), 0.0);
+    f(all);
     for (out, row) in outs.iter_mut().zip(all.chunks(rows.max(1))) {
         out.copy_from_slice(row);
     }

@@ -8,6 +8,7 @@
 //! state.rs     tokens, KV cache and RoPE tables of one sequence
 //! saved.rs     a state as a file
 //! forward.rs   the pass, straight down
+//! session.rs   a sequence being run: tokens in, logits out
 //! ```
 
 pub mod arch;
@@ -15,12 +16,13 @@ pub mod config;
 mod forward;
 mod linear;
 pub mod saved;
+mod session;
 pub mod state;
 pub mod weights;
 
 pub use arch::{Activation, Arch, RopePairing};
 pub use config::Config;
-pub use forward::{Rows, Session};
+pub use session::{Rows, Session};
 pub use state::State;
 pub use weights::Weights;
 

@@ -91,16 +91,19 @@ fn weigh(
     from_zero: bool,
     p: &[f32],
     v: &[u8],
+    d: usize,
     out: &mut [f32],
 ) {
-    let n = out.len();
-    for d in 0..n {
+    let positions = v.len().checked_div(2 * d).unwrap_or(0);
+    for (i, out) in out.iter_mut().enumerate() {
         let sum = |(c, p): (usize, &[f32])| {
-            p.iter().enumerate().fold(0.0, |sum, (t, &p)| step(p, f16_at(v, (c * chunk + t) * n + d), sum))
+            p.iter()
+                .enumerate()
+                .fold(0.0, |sum, (t, &p)| step(p, f16_at(v, (c * chunk + t) * d + i % d), sum))
         };
-        let sums: Vec<f32> = p.chunks(chunk).enumerate().map(sum).collect();
+        let sums: Vec<f32> = p[i / d * positions..][..positions].chunks(chunk).enumerate().map(sum).collect();
         let whole = |sums: &[f32], start: f32| sums.iter().fold(start, |a, b| a + b);
-        out[d] = match sums.split_first() {
+        *out = match sums.split_first() {
             Some((first, rest)) if !from_zero => whole(rest, *first),
             _ => whole(&sums, 0.0),
         };
@@ -468,25 +471,35 @@ const FAULTS: &[Fault] = &[
             (SCALAR.widen_f16)(&swapped, out);
         }
     }),
-    ("weigh_f16", "one chunk", |k| k.weigh_f16 = |p, v, out| weigh(1 << 20, f32::mul_add, true, p, v, out)),
-    ("weigh_f16", "chunks of 128", |k| k.weigh_f16 = |p, v, out| weigh(128, f32::mul_add, true, p, v, out)),
+    ("weigh_f16", "one chunk", |k| {
+        k.weigh_f16 = |p, v, d, out| weigh(1 << 20, f32::mul_add, true, p, v, d, out)
+    }),
+    ("weigh_f16", "chunks of 128", |k| {
+        k.weigh_f16 = |p, v, d, out| weigh(128, f32::mul_add, true, p, v, d, out)
+    }),
     ("weigh_f16", "not fused", |k| {
-        k.weigh_f16 = |p, v, out| weigh(256, |p, v, s| p * v + s, true, p, v, out)
+        k.weigh_f16 = |p, v, d, out| weigh(256, |p, v, s| p * v + s, true, p, v, d, out)
     }),
     ("weigh_f16", "chunks not onto +0", |k| {
-        k.weigh_f16 = |p, v, out| weigh(256, f32::mul_add, false, p, v, out)
+        k.weigh_f16 = |p, v, d, out| weigh(256, f32::mul_add, false, p, v, d, out)
     }),
     ("weigh_f16", "onto what was there", |k| {
-        k.weigh_f16 = |p, v, out| {
+        k.weigh_f16 = |p, v, d, out| {
             let before = out.to_vec();
-            (SCALAR.weigh_f16)(p, v, out);
+            (SCALAR.weigh_f16)(p, v, d, out);
             (SCALAR.add_f32)(out, &before);
         }
     }),
+    ("weigh_f16", "the first query's weights for all", |k| {
+        k.weigh_f16 = |p, v, d, out| {
+            let positions = v.len().checked_div(2 * d).unwrap_or(p.len());
+            out.chunks_mut(d.max(1)).for_each(|out| (SCALAR.weigh_f16)(&p[..positions], v, d, out));
+        }
+    }),
     ("weigh_f16", "last dimensions not written", |k| {
-        k.weigh_f16 = |p, v, out| {
+        k.weigh_f16 = |p, v, d, out| {
             let mut right = out.to_vec();
-            (SCALAR.weigh_f16)(p, v, &mut right);
+            (SCALAR.weigh_f16)(p, v, d, &mut right);
             let whole = out.len() / 8 * 8;
             out[..whole].copy_from_slice(&right[..whole]);
         }

@@ -135,12 +135,10 @@ impl Runner {
         let single = self.tokens == 1;
         match (self.multiply.entries, &self.acts, out) {
             (Entries::Rows(gemv, _), Some(acts), Out::Sums(out)) if single => {
-                gemv(w, self.row_bytes, &acts.rows()[0], out);
+                gemv(w, self.row_bytes, acts.first(), out);
             }
             (Entries::Rows(_, gemm), Some(acts), Out::Sums(out)) => gemm(w, self.row_bytes, acts, out),
-            (Entries::Blocks(gemv, _), Some(acts), Out::Floats(out)) if single => {
-                gemv(w, &acts.rows()[0], out)
-            }
+            (Entries::Blocks(gemv, _), Some(acts), Out::Floats(out)) if single => gemv(w, acts.first(), out),
             (Entries::Blocks(_, gemm), Some(acts), Out::Floats(out)) => gemm(w, acts, out),
             (Entries::Floats(gemv, _), None, Out::Floats(out)) if single => gemv(w, x, out),
             (Entries::Floats(_, gemm), None, Out::Floats(out)) => gemm(w, self.cols, x, out),
@@ -290,12 +288,9 @@ fn theirs(problem: &Rc<Problem>, kernel: &Kernel) -> Result<Option<Contestant>> 
     let runner = Runner::new(problem.format, &scalar::KERNELS, cols, &problem.x)?;
     let taken = declared.activations == quantiser.name() && takes(declared, cols, row_bytes);
     let Some(batch) = runner.acts.filter(|_| taken) else { return Ok(None) };
-    let encoded: Vec<Vec<u8>> = batch.rows().iter().map(|acts| as_bytes(quantiser, acts)).collect();
-    let scales: Vec<f32> = batch
-        .rows()
-        .iter()
-        .map(|acts| if quantiser == Quantiser::I8 { acts.scales()[0] } else { 1.0 })
-        .collect();
+    let encoded: Vec<Vec<u8>> = batch.rows().map(|acts| as_bytes(quantiser, acts)).collect();
+    let scales: Vec<f32> =
+        batch.rows().map(|acts| if quantiser == Quantiser::I8 { acts.scales()[0] } else { 1.0 }).collect();
     // In pages of their own, so that every token is aligned as the kernel asks.
     let (token_bytes, stride) =
         (encoded[0].len(), encoded[0].len().next_multiple_of(declared.activations_align));

@@ -89,7 +89,7 @@ fn narrow(
 /// Runs a faulty kernel for one token on every token.
 fn each(x: &Batch, out: &mut [i32], one: impl Fn(&Acts, &mut [i32])) {
     let rows = out.len() / x.tokens();
-    x.rows().iter().zip(out.chunks_mut(rows.max(1))).for_each(|(x, out)| one(x, out));
+    x.rows().zip(out.chunks_mut(rows.max(1))).for_each(|(x, out)| one(x, out));
 }
 
 /// `(tokens, rows)` results written as `(rows, tokens)`.
@@ -122,7 +122,7 @@ fn code_tq2_0(block: &[u8], j: usize) -> i32 {
 
 fn each_f32(x: &Batch, out: &mut [f32], one: impl Fn(&Acts, &mut [f32])) {
     let rows = out.len() / x.tokens();
-    x.rows().iter().zip(out.chunks_mut(rows.max(1))).for_each(|(x, out)| one(x, out));
+    x.rows().zip(out.chunks_mut(rows.max(1))).for_each(|(x, out)| one(x, out));
 }
 
 /// Sixteen lanes and a tree where the contract has 32: what a kernel for another register width does.

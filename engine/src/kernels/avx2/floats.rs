@@ -1,9 +1,8 @@
 //! Float weights and the reductions of the contract, see [`crate::exact::reduce`].
 
 use super::memory::*;
-use crate::exact::ATTENTION_CHUNK;
-use crate::kernels::streams::apart;
-use crate::kernels::{assert_rows, float_shape, put};
+use crate::kernels::streams::{Weighing, apart, weigh_by};
+use crate::kernels::{float_shape, put};
 use std::arch::x86_64::*;
 
 /// 32 lanes: lane `l` is element `l % 8` of register `l / 8`.
@@ -182,44 +181,54 @@ pub(super) fn find_non_finite(a: &[f32]) -> Option<usize> {
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn weigh_f16(p: &[f32], v: &[u8], out: &mut [f32]) {
-    let d = out.len();
-    assert_rows(v, 2 * d, p.len());
-    let mut at = 0;
-    while at + 64 <= d {
-        weigh_block::<8>(p, v, d, at, &mut out[at..]);
-        at += 64;
-    }
-    while at < d {
-        weigh_block::<1>(p, v, d, at, &mut out[at..]);
-        at += 8;
-    }
+pub(super) fn weigh_f16(p: &[f32], v: &[u8], d: usize, out: &mut [f32]) {
+    weigh_by::<16, 64, 8>(
+        p,
+        v,
+        d,
+        out,
+        |part, out| weigh_block::<4, 2>(part, out),
+        |part, out| weigh_block::<1, 8>(part, out),
+        |part, out| weigh_block::<1, 1>(part, out),
+    );
 }
 
-/// Dimensions `at … at + 8 B`, or as many as there are, in registers over all positions.
+/// `Q` queries with the dimensions `at … at + 8 B`, or as many as there are, in registers over a chunk of positions.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn weigh_block<const B: usize>(p: &[f32], v: &[u8], d: usize, at: usize, out: &mut [f32]) {
-    let n = out.len().min(8 * B);
-    let mut sums = [_mm256_setzero_ps(); B];
-    for (chunk, p) in p.chunks(ATTENTION_CHUNK).enumerate() {
-        let mut lanes = [_mm256_setzero_ps(); B];
-        for (t, p) in p.iter().enumerate() {
-            let v = &v[2 * ((chunk * ATTENTION_CHUNK + t) * d + at)..][..2 * n];
-            let p = _mm256_set1_ps(*p);
-            for b in 0..B {
-                let v = if n == 8 * B { load_f16(&v.as_chunks().0[b]) } else { load_f16(&padded(v)) };
-                lanes[b] = _mm256_fmadd_ps(p, v, lanes[b]);
+fn weigh_block<const Q: usize, const B: usize>(part: Weighing<'_>, out: &mut [f32]) {
+    let (p, n) = (part.queries::<Q>(), (part.d - part.at).min(8 * B));
+    let mut lanes = [[_mm256_setzero_ps(); B]; Q];
+    for t in 0..part.len {
+        let v = part.value(t, n);
+        let mut wide = [_mm256_setzero_ps(); B];
+        match v.as_chunks::<16>().0.as_array::<B>() {
+            Some(v) => {
+                for b in 0..B {
+                    wide[b] = load_f16(&v[b]);
+                }
+            }
+            None => {
+                for b in 0..B {
+                    wide[b] = load_f16(&padded(&v[(2 * n).min(16 * b)..(2 * n).min(16 * b + 16)]));
+                }
             }
         }
-        for b in 0..B {
-            sums[b] = _mm256_add_ps(sums[b], lanes[b]);
+        for q in 0..Q {
+            let p = _mm256_set1_ps(p[q][t]);
+            for b in 0..B {
+                lanes[q][b] = _mm256_fmadd_ps(p, wide[b], lanes[q][b]);
+            }
         }
     }
-    for b in 0..B {
-        let mut block = [0.0; 8];
-        store(&mut block, sums[b]);
-        let out = &mut out[8 * b..n.min(8 * b + 8)];
-        out.copy_from_slice(&block[..out.len()]);
+    for q in 0..Q {
+        let out = &mut out[q * part.d + part.at..][..n];
+        for b in 0..B {
+            let out = &mut out[n.min(8 * b)..n.min(8 * b + 8)];
+            let mut block = padded(out);
+            let sum = _mm256_add_ps(load(&block), lanes[q][b]);
+            store(&mut block, sum);
+            out.copy_from_slice(&block[..out.len()]);
+        }
     }
 }

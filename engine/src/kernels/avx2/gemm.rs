@@ -1,7 +1,7 @@
 //! GEMM over packed codes: eight rows to a register, one step of one token broadcast to all of them. The blocking and the
 //! unpacking are in [`crate::kernels::panel`].
 
-use super::memory::{load, load_halves, load_i32, load_words, store, store_i32, store_words};
+use super::memory::{fetch, load, load_halves, load_i32, load_words, store, store_i32, store_words};
 use crate::kernels::acts::{Batch, GROUP, Order};
 use crate::kernels::panel::{self, Block, Extra, Factors, Inner, Tile, Tokens, Unit, Words};
 use crate::kernels::streams::parts;
@@ -206,6 +206,7 @@ macro_rules! rows {
                 x,
                 out,
                 |rows, words| transpose(rows, words),
+                |at| fetch(at),
                 |inner, sums| add::<panel::$unit>(inner, sums),
             );
         }
@@ -221,6 +222,7 @@ macro_rules! blocks {
                 x,
                 out,
                 |rows, words| transpose(rows, words),
+                |at| fetch(at),
                 |block, y| step::<panel::$unit>(block, y),
             );
         }

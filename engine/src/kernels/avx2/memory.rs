@@ -129,11 +129,18 @@ pub(super) fn store_halves(out: &mut [u8; 16], v: __m128i) {
     unsafe { _mm_storeu_si128(out.as_mut_ptr().cast(), v) }
 }
 
-/// A prefetch never faults, wherever it points.
+/// Into the first-level cache, [`AHEAD`] of `a`. A prefetch never faults, wherever it points.
 #[inline]
 #[target_feature(enable = "avx2")]
 pub(super) fn prefetch<T>(a: &T) {
     _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(a).cast::<i8>().wrapping_add(AHEAD));
+}
+
+/// Into the second-level cache: the first one is full of what is being multiplied.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn fetch(at: *const u8) {
+    _mm_prefetch::<_MM_HINT_T1>(at.cast());
 }
 
 /// `tail` with zeros after it.

@@ -5,6 +5,7 @@ use super::floats::find_non_finite;
 use super::memory::*;
 use crate::exact::I8_FLOOR;
 use std::arch::x86_64::*;
+use std::ops::Range;
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 pub(super) fn quantise_i8(x: &[f32], q: &mut [i8]) -> f32 {
@@ -23,11 +24,13 @@ pub(super) fn quantise_i8(x: &[f32], q: &mut [i8]) -> f32 {
     }
     let s = 127.0 / _mm512_reduce_max_ps(_mm512_max_ps(m[0], m[1]));
     let factor = _mm512_set1_ps(s);
-    for (x, q) in x.chunks(16).zip(q.chunks_mut(16)) {
-        // `cvtps` rounds ties to even; the narrowing saturates, which is the clamp.
-        let rounded = _mm512_cvtps_epi32(_mm512_mul_ps(load_some(x), factor));
-        store_some_i8(q, _mm512_cvtsepi32_epi8(rounded));
+    // `cvtps` rounds ties to even; the narrowing saturates, which is the clamp.
+    let rounded = |x| _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(x, factor)));
+    let ((x, x_tail), (q, tail)) = (x.as_chunks(), q.as_chunks_mut::<16>());
+    for (x, q) in x.iter().zip(q) {
+        store_some_i8(q, rounded(load(x)));
     }
+    store_some_i8(tail, rounded(load_some(x_tail)));
     s
 }
 
@@ -142,10 +145,41 @@ pub(super) fn round_bf16(x: &mut [f32]) -> Option<usize> {
 pub(super) fn dequantise_i32(acc: &[i32], s: f32, w_scale: f32, out: &mut [f32]) {
     assert_eq!(acc.len(), out.len());
     let (divisor, factor) = (_mm512_set1_ps(s), _mm512_set1_ps(w_scale));
-    for (acc, out) in acc.chunks(16).zip(out.chunks_mut(16)) {
-        let quotient = _mm512_div_ps(_mm512_cvtepi32_ps(load_some_i32(acc)), divisor);
-        store_some(out, _mm512_mul_ps(quotient, factor));
+    if DIVISORS.contains(&s) {
+        let reciprocal = _mm512_set1_ps(1.0 / s);
+        map_i32(acc, out, |acc| _mm512_mul_ps(divide(acc, divisor, reciprocal), factor));
+    } else {
+        map_i32(acc, out, |acc| _mm512_mul_ps(_mm512_div_ps(acc, divisor), factor));
     }
+}
+
+/// `out_i = f(acc_i)`, the sums as floats.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn map_i32(acc: &[i32], out: &mut [f32], f: impl Fn(__m512) -> __m512) {
+    let ((acc, acc_tail), (out, tail)) = (acc.as_chunks(), out.as_chunks_mut());
+    for (acc, out) in acc.iter().zip(out) {
+        store(out, f(_mm512_cvtepi32_ps(load16(acc))));
+    }
+    store_some(tail, f(_mm512_cvtepi32_ps(load_some_i32(acc_tail))));
+}
+
+/// Divisors of [`divide`]: `2^-60` to `2^60`.
+const DIVISORS: Range<f32> = f32::from_bits((127 - 60) << 23)..f32::from_bits((127 + 60) << 23);
+
+/// `a / b` as the division instruction rounds it, which takes longer than these five: `a` is an integer up to 2^31, `b` one
+/// of [`DIVISORS`], `y` is `1 / b`, rounded.
+///
+/// `q0 = a y` has a relative error of 2^-23 at most, so that `q1` is within one unit in the last place of the quotient. From
+/// such a `q1`, with its remainder, which is exact, and the rounded reciprocal, `fma(r, y, q1)` is the rounded quotient
+/// (Markstein's theorem: Computation of elementary functions on the IBM RISC System/6000 processor, 1990). Nothing
+/// overflows or underflows: `q b` is near `a`, so that remainders are 0 or at least `a` 2^-48.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn divide(a: __m512, b: __m512, y: __m512) -> __m512 {
+    let q0 = _mm512_mul_ps(a, y);
+    let q1 = _mm512_fmadd_ps(_mm512_fnmadd_ps(q0, b, a), y, q0);
+    _mm512_fmadd_ps(_mm512_fnmadd_ps(q1, b, a), y, q1)
 }
 
 /// Finds the first that is no finite f16.

@@ -1,9 +1,8 @@
 //! Float weights and the reductions of the contract, see [`crate::exact::reduce`].
 
 use super::memory::*;
-use crate::exact::ATTENTION_CHUNK;
-use crate::kernels::streams::apart;
-use crate::kernels::{assert_rows, float_shape, put};
+use crate::kernels::streams::{Weighing, apart, weigh_by};
+use crate::kernels::{float_shape, put};
 use std::arch::x86_64::*;
 
 /// 32 lanes: lane `l` is element `l % 16` of register `l / 16`.
@@ -26,6 +25,43 @@ pub(super) fn tree(lanes: Lanes) -> f32 {
     let by_4 = _mm_add_ps(_mm256_castps256_ps128(by_8), _mm256_extractf128_ps::<1>(by_8));
     let by_2 = _mm_add_ps(by_4, _mm_movehl_ps(by_4, by_4));
     _mm_cvtss_f32(_mm_add_ss(by_2, _mm_movehdup_ps(by_2)))
+}
+
+/// [`tree`] of eight at once: two sums share a register from the second level of the tree on, four from the third.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq")]
+fn trees(lanes: [Lanes; 8]) -> [f32; 8] {
+    let mut by_16 = [_mm512_setzero_ps(); 8];
+    for i in 0..8 {
+        by_16[i] = _mm512_add_ps(lanes[i][0], lanes[i][1]);
+    }
+    // Two sums a register, eight terms each: the quarters 0 and 1 of both, and 2 and 3.
+    let mut by_8 = [_mm512_setzero_ps(); 4];
+    for i in 0..4 {
+        let (a, b) = (by_16[2 * i], by_16[2 * i + 1]);
+        by_8[i] = _mm512_add_ps(
+            _mm512_shuffle_f32x4::<0b01_00_01_00>(a, b),
+            _mm512_shuffle_f32x4::<0b11_10_11_10>(a, b),
+        );
+    }
+    // Four sums, a quarter each: the even quarters of both, and the odd ones.
+    let mut by_4 = [_mm512_setzero_ps(); 2];
+    for i in 0..2 {
+        let (a, b) = (by_8[2 * i], by_8[2 * i + 1]);
+        by_4[i] = _mm512_add_ps(
+            _mm512_shuffle_f32x4::<0b10_00_10_00>(a, b),
+            _mm512_shuffle_f32x4::<0b11_01_11_01>(a, b),
+        );
+    }
+    // In every quarter two terms of sum `quarter`, then two of sum `4 + quarter`.
+    let [a, b] = [_mm512_castps_pd(by_4[0]), _mm512_castps_pd(by_4[1])];
+    let by_2 =
+        _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(a, b)), _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)));
+    let sums = _mm512_add_ps(by_2, _mm512_movehdup_ps(by_2));
+    let mut values = [0.0; 16];
+    let order = _mm512_setr_epi32(0, 4, 8, 12, 2, 6, 10, 14, 0, 0, 0, 0, 0, 0, 0, 0);
+    store(&mut values, _mm512_permutexvar_ps(order, sums));
+    *values.first_chunk().expect("eight of sixteen")
 }
 
 // ---- 32 weights of a row: a whole round, or what is left of the row ----
@@ -143,11 +179,18 @@ macro_rules! of_format {
                     }
                 }
             }
-            // Loops, not `map`: its closure is not always compiled for this instruction set.
+            const { assert!(R * T == 8) };
+            let mut all = [[_mm512_setzero_ps(); 2]; 8];
+            for t in 0..T {
+                for r in 0..R {
+                    all[t * R + r] = lanes[t][r];
+                }
+            }
+            let all = trees(all);
             let mut values = [[0.0; R]; T];
             for t in 0..T {
                 for r in 0..R {
-                    values[t][r] = tree(lanes[t][r]);
+                    values[t][r] = all[t * R + r];
                 }
             }
             values
@@ -206,52 +249,74 @@ pub(super) fn max_f32(a: &[f32]) -> f32 {
 #[target_feature(enable = "avx512f")]
 pub(super) fn find_non_finite(a: &[f32]) -> Option<usize> {
     let exponent = _mm512_set1_epi32(0x7f80_0000);
-    for (i, block) in a.chunks(16).enumerate() {
+    let (rounds, tail) = a.as_chunks::<64>();
+    for (i, round) in rounds.iter().enumerate() {
+        let mut bad = [0; 4];
+        for (bad, block) in bad.iter_mut().zip(round.as_chunks::<16>().0) {
+            let bits = _mm512_and_si512(_mm512_castps_si512(load(block)), exponent);
+            *bad = _mm512_cmpeq_epi32_mask(bits, exponent);
+        }
+        if bad != [0; 4] {
+            let bad = (0..4).fold(0, |all, b| all | u64::from(bad[b]) << (16 * b));
+            return Some(64 * i + bad.trailing_zeros() as usize);
+        }
+    }
+    for (i, block) in tail.chunks(16).enumerate() {
         let bits = _mm512_and_si512(_mm512_castps_si512(load_some(block)), exponent);
         let bad = _mm512_cmpeq_epi32_mask(bits, exponent);
         if bad != 0 {
-            return Some(16 * i + bad.trailing_zeros() as usize);
+            return Some(64 * rounds.len() + 16 * i + bad.trailing_zeros() as usize);
         }
     }
     None
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-pub(super) fn weigh_f16(p: &[f32], v: &[u8], out: &mut [f32]) {
-    let d = out.len();
-    assert_rows(v, 2 * d, p.len());
-    let mut at = 0;
-    while at + 128 <= d {
-        weigh_block::<8>(p, v, at, &mut out[at..at + 128], d);
-        at += 128;
-    }
-    while at < d {
-        let n = (d - at).min(64);
-        weigh_block::<4>(p, v, at, &mut out[at..at + n], d);
-        at += n;
-    }
+pub(super) fn weigh_f16(p: &[f32], v: &[u8], d: usize, out: &mut [f32]) {
+    weigh_by::<64, 128, 64>(
+        p,
+        v,
+        d,
+        out,
+        |part, out| weigh_block::<4, 4>(part, out),
+        |part, out| weigh_block::<1, 8>(part, out),
+        |part, out| weigh_block::<1, 4>(part, out),
+    );
 }
 
-/// `out.len()` dimensions from `at` on, 16 B at most, in registers over all positions.
+/// `Q` queries with the dimensions `at … at + 16 B`, or as many as there are, in registers over a chunk of positions.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-pub(super) fn weigh_block<const B: usize>(p: &[f32], v: &[u8], at: usize, out: &mut [f32], d: usize) {
-    let n = out.len();
-    let mut sums = [_mm512_setzero_ps(); B];
-    for (chunk, p) in p.chunks(ATTENTION_CHUNK).enumerate() {
-        let mut lanes = [_mm512_setzero_ps(); B];
-        for (t, p) in p.iter().enumerate() {
-            let v = &v[2 * ((chunk * ATTENTION_CHUNK + t) * d + at)..][..2 * n];
-            let p = _mm512_set1_ps(*p);
-            for b in 0..B {
-                lanes[b] = _mm512_fmadd_ps(p, load_some_f16(&v[v.len().min(32 * b)..]), lanes[b]);
+fn weigh_block<const Q: usize, const B: usize>(part: Weighing<'_>, out: &mut [f32]) {
+    let (p, n) = (part.queries::<Q>(), (part.d - part.at).min(16 * B));
+    let mut lanes = [[_mm512_setzero_ps(); B]; Q];
+    for t in 0..part.len {
+        let v = part.value(t, n);
+        let mut wide = [_mm512_setzero_ps(); B];
+        match v.as_chunks::<32>().0.as_array::<B>() {
+            Some(v) => {
+                for b in 0..B {
+                    wide[b] = load_f16(&v[b]);
+                }
+            }
+            None => {
+                for b in 0..B {
+                    wide[b] = load_some_f16(&v[(2 * n).min(32 * b)..]);
+                }
             }
         }
-        for b in 0..B {
-            sums[b] = _mm512_add_ps(sums[b], lanes[b]);
+        for q in 0..Q {
+            let p = _mm512_set1_ps(p[q][t]);
+            for b in 0..B {
+                lanes[q][b] = _mm512_fmadd_ps(p, wide[b], lanes[q][b]);
+            }
         }
     }
-    for b in 0..B {
-        store_some(&mut out[n.min(16 * b)..], sums[b]);
+    for q in 0..Q {
+        let out = &mut out[q * part.d + part.at..][..n];
+        for b in 0..B {
+            let out = &mut out[n.min(16 * b)..];
+            store_some(out, _mm512_add_ps(load_some(out), lanes[q][b]));
+        }
     }
 }

@@ -107,11 +107,18 @@ pub(super) fn mask(n: usize) -> __mmask16 {
     ((1_u32 << n.min(16)) - 1) as __mmask16
 }
 
-/// A prefetch never faults, wherever it points.
+/// Into the first-level cache, [`AHEAD`] of `a`. A prefetch never faults, wherever it points.
 #[inline]
 #[target_feature(enable = "avx512f")]
 pub(super) fn prefetch<T>(a: &T) {
     _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(a).cast::<i8>().wrapping_add(AHEAD));
+}
+
+/// Into the second-level cache: the first one is full of what is being multiplied.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn fetch(at: *const u8) {
+    _mm_prefetch::<_MM_HINT_T1>(at.cast());
 }
 
 #[inline]

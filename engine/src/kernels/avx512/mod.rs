@@ -131,7 +131,7 @@ static BW: Kernels = Kernels {
     narrow_f16: enter!(activations::narrow_f16, (x, out)),
     widen_f16: enter!(activations::widen_f16, (x, out)),
     round_bf16: enter!(activations::round_bf16, (x)),
-    weigh_f16: enter!(floats::weigh_f16, (p, v, out)),
+    weigh_f16: enter!(floats::weigh_f16, (p, v, d, out)),
 };
 
 /// The bare loops without VNNI; to be given out only with the table.

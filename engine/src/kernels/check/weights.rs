@@ -152,14 +152,15 @@ pub(super) fn gemm_blocks(run: &mut Run<'_>, format: Format) -> Outcome {
         let mut data = run.data();
         let w = run.input(&blocks(&mut data, format, bytes, rows, cols));
         let row = |t: usize| block_acts(&mut data, format, bytes, run.cases + t as u64, cols);
-        let x = Batch::new((0..tokens).map(row).collect());
+        let acts: Vec<Acts> = (0..tokens).map(row).collect();
+        let x = Batch::new(acts.clone());
         let what =
             format_args!("{rows} rows x {cols} columns of {}, {tokens} tokens, {bytes:?}", format.name());
         let f = |k: &Kernels, out: &mut [f32]| match k.multiply(format).entries {
             Entries::Blocks(_, gemm) => gemm(w.inner(), &x, out),
             _ => unreachable!("a block format"),
         };
-        let quantised = Inputs::Quantised(x.rows());
+        let quantised = Inputs::Quantised(&acts);
         let case = Case { format, w: w.inner(), row_bytes: format.row_bytes(cols), x: quantised };
         run.case_of(what, &poison(rows * tokens), f, |seen| suspects(&case, seen.got))?;
     }
@@ -182,7 +183,7 @@ fn row_orders(format: Format) -> &'static [RowOrder] {
 /// `gemv_<rows>`, for formats other than I2_S, which has its own cases.
 pub(super) fn gemv_rows(run: &mut Run<'_>, format: Format) -> Outcome {
     rows_cases(run, format, &[1], |k, w, row_bytes, x, out| match k.multiply(format).entries {
-        Entries::Rows(gemv, _) => gemv(w, row_bytes, &x.rows()[0], out),
+        Entries::Rows(gemv, _) => gemv(w, row_bytes, x.first(), out),
         _ => unreachable!("a row format"),
     })
 }
@@ -238,12 +239,13 @@ fn row_case(
     let mut data = run.data();
     let w: Guarded<u8> = run.input(&bytes.make(&mut data, rows, row_bytes));
     let row = |t: usize| Acts::row(order, acts(&mut data, bytes, run.cases + t as u64, cols), 1.0);
-    let x = Batch::new((0..tokens).map(row).collect());
+    let rows_of_x: Vec<Acts> = (0..tokens).map(row).collect();
+    let x = Batch::new(rows_of_x.clone());
     let what = format_args!(
         "{rows} rows x {cols} columns of {} in {row_bytes} bytes, order {order:?}, {tokens} tokens, {bytes:?}",
         format.name()
     );
-    let case = Case { format, w: w.inner(), row_bytes, x: Inputs::Quantised(x.rows()) };
+    let case = Case { format, w: w.inner(), row_bytes, x: Inputs::Quantised(&rows_of_x) };
     let f = |k: &Kernels, out: &mut [i32]| f(k, w.inner(), row_bytes, &x, out);
     run.case_of(what, &poison(rows * tokens), f, |seen| suspects(&case, seen.got))
 }

@@ -1,9 +1,8 @@
 //! Rows of float weights, reductions over 32 lanes, and the weighted sum of attention.
 
 use super::memory::{Lanes, load, load_f16, load32, load32_bf16, load32_f16, load32_f32, padded, store};
-use crate::exact::ATTENTION_CHUNK;
-use crate::kernels::streams::{apart, parts};
-use crate::kernels::{assert_rows, float_shape, put};
+use crate::kernels::streams::{Weighing, apart, parts, weigh_by};
+use crate::kernels::{float_shape, put};
 use std::arch::aarch64::*;
 use std::array::from_fn;
 
@@ -174,44 +173,54 @@ pub(super) fn find_non_finite(a: &[f32]) -> Option<usize> {
 }
 
 #[target_feature(enable = "neon")]
-pub(super) fn weigh_f16(p: &[f32], v: &[u8], out: &mut [f32]) {
-    let d = out.len();
-    assert_rows(v, 2 * d, p.len());
-    let mut at = 0;
-    while at + 32 <= d {
-        weigh_block::<8>(p, v, d, at, &mut out[at..]);
-        at += 32;
-    }
-    while at < d {
-        weigh_block::<1>(p, v, d, at, &mut out[at..]);
-        at += 4;
-    }
+pub(super) fn weigh_f16(p: &[f32], v: &[u8], d: usize, out: &mut [f32]) {
+    weigh_by::<16, 32, 4>(
+        p,
+        v,
+        d,
+        out,
+        |part, out| weigh_block::<4, 4>(part, out),
+        |part, out| weigh_block::<1, 8>(part, out),
+        |part, out| weigh_block::<1, 1>(part, out),
+    );
 }
 
-/// Dimensions `at … at + 4 B`, or as many as there are, in registers over all positions.
+/// `Q` queries with the dimensions `at … at + 4 B`, or as many as there are, in registers over a chunk of positions.
 #[inline]
 #[target_feature(enable = "neon")]
-fn weigh_block<const B: usize>(p: &[f32], v: &[u8], d: usize, at: usize, out: &mut [f32]) {
-    let n = out.len().min(4 * B);
-    let mut sums = [vdupq_n_f32(0.0); B];
-    for (chunk, p) in p.chunks(ATTENTION_CHUNK).enumerate() {
-        let mut lanes = [vdupq_n_f32(0.0); B];
-        for (t, p) in p.iter().enumerate() {
-            let v = &v[2 * ((chunk * ATTENTION_CHUNK + t) * d + at)..][..2 * n];
-            let p = vdupq_n_f32(*p);
-            for b in 0..B {
-                let v = if n == 4 * B { load_f16(&v.as_chunks().0[b]) } else { load_f16(&padded(v)) };
-                lanes[b] = vfmaq_f32(lanes[b], p, v);
+fn weigh_block<const Q: usize, const B: usize>(part: Weighing<'_>, out: &mut [f32]) {
+    let (p, n) = (part.queries::<Q>(), (part.d - part.at).min(4 * B));
+    let mut lanes = [[vdupq_n_f32(0.0); B]; Q];
+    for t in 0..part.len {
+        let v = part.value(t, n);
+        let mut wide = [vdupq_n_f32(0.0); B];
+        match v.as_chunks::<8>().0.as_array::<B>() {
+            Some(v) => {
+                for b in 0..B {
+                    wide[b] = load_f16(&v[b]);
+                }
+            }
+            None => {
+                for b in 0..B {
+                    wide[b] = load_f16(&padded(&v[(2 * n).min(8 * b)..(2 * n).min(8 * b + 8)]));
+                }
             }
         }
-        for b in 0..B {
-            sums[b] = vaddq_f32(sums[b], lanes[b]);
+        for q in 0..Q {
+            let p = vdupq_n_f32(p[q][t]);
+            for b in 0..B {
+                lanes[q][b] = vfmaq_f32(lanes[q][b], p, wide[b]);
+            }
         }
     }
-    for b in 0..B {
-        let mut block = [0.0; 4];
-        store(&mut block, sums[b]);
-        let out = &mut out[4 * b..n.min(4 * b + 4)];
-        out.copy_from_slice(&block[..out.len()]);
+    for q in 0..Q {
+        let out = &mut out[q * part.d + part.at..][..n];
+        for b in 0..B {
+            let out = &mut out[n.min(4 * b)..n.min(4 * b + 4)];
+            let mut block = padded(out);
+            let sum = vaddq_f32(load(&block), lanes[q][b]);
+            store(&mut block, sum);
+            out.copy_from_slice(&block[..out.len()]);
+        }
     }
 }

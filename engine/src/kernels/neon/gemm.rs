@@ -1,7 +1,9 @@
 //! GEMM over packed codes: four rows to a register, one step of one token met by all of them. The blocking and the
 //! unpacking are in [`crate::kernels::panel`].
 
-use super::memory::{load, load_16_bytes, load_i32, load_tokens, load_words, store, store_i32, store_words};
+use super::memory::{
+    load, load_16_bytes, load_i32, load_tokens, load_words, prefetch, store, store_i32, store_words,
+};
 use super::products::dot::add_lane;
 use crate::kernels::acts::{Batch, GROUP, Order};
 use crate::kernels::panel::{self, Block, Extra, Factors, Inner, Tile, Tokens, Unit, Words};
@@ -204,6 +206,7 @@ macro_rules! gemm {
                             x,
                             out,
                             |rows, words| transpose(rows, words),
+                            |at| prefetch(at),
                             |inner, sums| add::<panel::$unit>(inner, sums),
                         );
                     }
@@ -219,6 +222,7 @@ macro_rules! gemm {
                             x,
                             out,
                             |rows, words| transpose(rows, words),
+                            |at| prefetch(at),
                             |block, y| step::<panel::$unit>(block, y),
                         );
                     }

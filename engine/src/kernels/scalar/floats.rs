@@ -3,7 +3,7 @@
 use super::elementwise::add_f32;
 use crate::exact::ATTENTION_CHUNK;
 use crate::exact::reduce::{LANES, tree};
-use crate::kernels::{assert_rows, float_shape};
+use crate::kernels::{assert_rows, float_shape, weigh_shape};
 use crate::quant::f32_at;
 use half::{bf16, f16};
 
@@ -87,19 +87,21 @@ pub(super) fn find_non_finite(a: &[f32]) -> Option<usize> {
     a.iter().position(|v| !v.is_finite())
 }
 
-pub(super) fn weigh_f16(p: &[f32], v: &[u8], out: &mut [f32]) {
-    let d = out.len();
-    assert_rows(v, 2 * d, p.len());
+pub(super) fn weigh_f16(p: &[f32], v: &[u8], d: usize, out: &mut [f32]) {
+    let (queries, positions) = weigh_shape(p, v, d, out);
     out.fill(0.0);
     let mut chunk_sum = vec![0.0_f32; d];
-    for (p, v) in p.chunks(ATTENTION_CHUNK).zip(v.chunks((2 * d * ATTENTION_CHUNK).max(1))) {
-        chunk_sum.fill(0.0);
-        for (t, p) in p.iter().enumerate() {
-            for (i, sum) in chunk_sum.iter_mut().enumerate() {
-                let at = 2 * (t * d + i);
-                *sum = p.mul_add(f16::from_le_bytes([v[at], v[at + 1]]).to_f32(), *sum);
+    for query in 0..queries {
+        let (p, out) = (&p[query * positions..][..positions], &mut out[query * d..][..d]);
+        for (p, v) in p.chunks(ATTENTION_CHUNK).zip(v.chunks((2 * d * ATTENTION_CHUNK).max(1))) {
+            chunk_sum.fill(0.0);
+            for (t, p) in p.iter().enumerate() {
+                for (i, sum) in chunk_sum.iter_mut().enumerate() {
+                    let at = 2 * (t * d + i);
+                    *sum = p.mul_add(f16::from_le_bytes([v[at], v[at + 1]]).to_f32(), *sum);
+                }
             }
+            add_f32(out, &chunk_sum);
         }
-        add_f32(out, &chunk_sum);
     }
 }

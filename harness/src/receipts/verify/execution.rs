@@ -24,12 +24,14 @@ const CUDA: &str = "cuda";
 /// The kernels that there are for an operation, without their instruction sets; none for an unknown operation.
 fn is_kernel_of(kernel: &KernelName, operation: &str) -> bool {
     let name = kernel.name();
+    let multiplies = |format| {
+        let of_format = KERNELS.multiply(format);
+        name == of_format.gemv || name == of_format.gemm
+    };
     match operation {
-        operation::LINEAR | operation::HEAD => Format::ALL.into_iter().any(|format| {
-            let of_format = KERNELS.multiply(format);
-            name == of_format.gemv || name == of_format.gemm
-        }),
-        operation::ATTENTION_SCORES => name == "gemv_f16_f32",
+        operation::LINEAR | operation::HEAD => Format::ALL.into_iter().any(multiplies),
+        // Keys are f16.
+        operation::ATTENTION_SCORES => multiplies(Format::F16),
         operation::ATTENTION_VALUES => name == "weigh_f16",
         _ => false,
     }
