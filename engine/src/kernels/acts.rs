@@ -397,7 +397,7 @@ impl Batch {
 
     /// Groups of tokens.
     #[cfg_attr(
-        not(any(target_arch = "x86_64", target_arch = "aarch64")),
+        not(any(test, target_arch = "x86_64", target_arch = "aarch64")),
         expect(dead_code, reason = "no SIMD")
     )]
     pub(crate) fn groups(&self) -> &[Group] {

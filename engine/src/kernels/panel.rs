@@ -386,6 +386,13 @@ impl<'a> Rows<'a> {
         let row = &self.w[first * self.row_bytes..][..U::ROWS * self.row_bytes];
         &row[u * U::BYTES..row.len().min((u + 1) * U::BYTES)]
     }
+
+    /// What comes nearer while the block of up to `count` rows from `first` on is met in `steps` steps.
+    fn ahead(&self, first: usize, count: usize, steps: usize) -> Ahead {
+        let bytes = count.min(self.rows - first) * self.row_bytes;
+        let lines = bytes.div_ceil(Ahead::LINE).div_ceil(steps.max(1));
+        Ahead { next: self.w.as_ptr().wrapping_add(first * self.row_bytes + bytes), lines }
+    }
 }
 
 thread_local! {
@@ -427,12 +434,6 @@ struct Ahead {
 
 impl Ahead {
     const LINE: usize = 64;
-
-    /// For a block of `bytes` at the start of `w`, which meets `groups` groups in `passes` passes.
-    fn new(w: &[u8], bytes: usize, passes: usize, groups: usize) -> Ahead {
-        let lines = bytes.div_ceil(Self::LINE).div_ceil((passes * groups).max(1));
-        Ahead { next: w.as_ptr().wrapping_add(bytes), lines }
-    }
 
     #[inline(always)]
     fn step(&mut self, fetch: &impl Fn(*const u8)) {
@@ -526,9 +527,7 @@ pub(super) fn gemm_rows<U: Unit, const L: usize, const R: usize>(
         if first > 0 {
             sums.fill(Line([[[0; L]; GROUP]; R]));
         }
-        let passes = units.div_ceil(units_at_once);
-        let block = (R * L).min(rows - first) * row_bytes;
-        let mut ahead = Ahead::new(&w[first * row_bytes..], block, passes, sums.len());
+        let mut ahead = all.ahead(first, R * L, units.div_ceil(units_at_once) * sums.len());
         for unit in (0..units).step_by(units_at_once) {
             let units = unit..units.min(unit + units_at_once);
             let (from, steps) = (unit * U::STEPS, units.len() * U::STEPS);
@@ -625,9 +624,7 @@ pub(super) fn gemm_blocks<U: Unit, const L: usize, const R: usize>(
         if first > 0 {
             ys.fill(Line([[[0.0; L]; GROUP]; R]));
         }
-        let passes = units.div_ceil(units_at_once);
-        let block = (R * L).min(rows - first) * row_bytes;
-        let mut ahead = Ahead::new(&w[first * row_bytes..], block, passes, ys.len());
+        let mut ahead = all.ahead(first, R * L, units.div_ceil(units_at_once) * ys.len());
         for unit in (0..units).step_by(units_at_once) {
             let range = unit..units.min(unit + units_at_once);
             for r in 0..R {

@@ -60,9 +60,10 @@ pub(super) fn parts<T, const R: usize>(mut slices: [&[T]; R], range: Range<usize
 /// Some queries of a weighted sum (`weigh_f16`) over a chunk of positions, and the dimension from which on they are wanted.
 #[derive(Clone, Copy)]
 pub(super) struct Weighing<'a> {
-    /// The weights of each query over the chunk.
+    /// Weights from the first of the queries on, `positions` of each.
     p: &'a [f32],
     positions: usize,
+    /// The first position of the chunk.
     first: usize,
     /// Positions in the chunk.
     pub(super) len: usize,
@@ -91,9 +92,10 @@ impl<'a> Weighing<'a> {
     }
 }
 
-/// Takes a weighted sum apart: chunks of positions, onto +0.0 in rising order, and in each four queries at a time, `FOUR` dimensions of
-/// them, then single ones, `WIDE` dimensions or at the end `NARROW`. Values are read from memory once: a chunk of them
-/// stays in the second-level cache until all queries have met it. The functions add to the output of their queries.
+/// Takes a weighted sum apart: chunks of positions, onto +0.0 in rising order, and in each four queries at a time, `FOUR`
+/// dimensions of them, then single ones, `WIDE` dimensions or at the end `NARROW`. Values are read from memory once: a
+/// chunk of them stays in the second-level cache until all queries have met it. The functions add to the output of their
+/// queries.
 #[inline(always)]
 pub(super) fn weigh_by<const FOUR: usize, const WIDE: usize, const NARROW: usize>(
     p: &[f32],

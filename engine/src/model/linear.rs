@@ -164,8 +164,8 @@ fn multiply_all(kernels: &Kernels, work: &Work, tokens: usize, acts: &Prepared, 
     tasks.into_par_iter().for_each_init(Sums::default, |sums, Task { place, layer, first, mut outs }| {
         let w = &layer.w;
         let rows = outs.first().map_or(0, |out| out.len());
-        let calls = if tokens == 1 { 1 } else { rows.div_ceil(ROWS_PER_CALL) };
-        let rows_per_call = rows.div_ceil(calls.max(1)).next_multiple_of(ROWS_TOGETHER);
+        let parts = if tokens == 1 { 1 } else { rows.div_ceil(ROWS_PER_CALL) };
+        let rows_per_call = rows.div_ceil(parts.max(1)).next_multiple_of(ROWS_TOGETHER);
         for part in (0..rows).step_by(rows_per_call) {
             let count = rows_per_call.min(rows - part);
             let bytes = w.rows_at(first + part, count);

@@ -27,10 +27,7 @@ pub(super) fn find<T: Sync>(items: &[T], bad: impl Fn(&T) -> bool + Sync) -> Opt
     let piece = PIECE / size_of::<T>();
     let dirty = |items: &[T]| items.iter().fold(false, |found, item| found | bad(item));
     // One piece is not worth waking other threads.
-    let first = match items.len() > piece {
-        true => piece * items.par_chunks(piece).position_first(dirty)?,
-        false => 0,
-    };
+    let first = if items.len() > piece { piece * items.par_chunks(piece).position_first(dirty)? } else { 0 };
     items[first..].iter().position(bad).map(|at| first + at)
 }
 

@@ -246,15 +246,21 @@ pub(super) fn max_f32(a: &[f32]) -> f32 {
     _mm512_reduce_max_ps(m) + 0.0
 }
 
+/// Which of sixteen are NaN or infinite.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn non_finite(v: __m512) -> __mmask16 {
+    let exponent = _mm512_set1_epi32(0x7f80_0000);
+    _mm512_cmpeq_epi32_mask(_mm512_and_si512(_mm512_castps_si512(v), exponent), exponent)
+}
+
 #[target_feature(enable = "avx512f")]
 pub(super) fn find_non_finite(a: &[f32]) -> Option<usize> {
-    let exponent = _mm512_set1_epi32(0x7f80_0000);
     let (rounds, tail) = a.as_chunks::<64>();
     for (i, round) in rounds.iter().enumerate() {
         let mut bad = [0; 4];
         for (bad, block) in bad.iter_mut().zip(round.as_chunks::<16>().0) {
-            let bits = _mm512_and_si512(_mm512_castps_si512(load(block)), exponent);
-            *bad = _mm512_cmpeq_epi32_mask(bits, exponent);
+            *bad = non_finite(load(block));
         }
         if bad != [0; 4] {
             let bad = (0..4).fold(0, |all, b| all | u64::from(bad[b]) << (16 * b));
@@ -262,8 +268,7 @@ pub(super) fn find_non_finite(a: &[f32]) -> Option<usize> {
         }
     }
     for (i, block) in tail.chunks(16).enumerate() {
-        let bits = _mm512_and_si512(_mm512_castps_si512(load_some(block)), exponent);
-        let bad = _mm512_cmpeq_epi32_mask(bits, exponent);
+        let bad = non_finite(load_some(block));
         if bad != 0 {
             return Some(64 * rounds.len() + 16 * i + bad.trailing_zeros() as usize);
         }
