@@ -60,6 +60,8 @@ kinds! {
     BatchVariantReduction = "batch-variant-reduction", Field, "additions run in another order than the contract's: results depend on batch, threads or kernel";
     FtzOn = "ftz-on", Field, "subnormals are flushed to zero";
     ReportedNotRun = "reported-not-run", Field, "what is reported is not what ran";
+    Relu2ForSilu = "relu2-for-silu", Here, "the gate is squared ReLU where it should be SiLU";
+    RopePairing = "rope-pairing", Here, "rotation turns neighbours where it should turn halves, or the other way round";
     ActivationSumForgotten = "activation-sum-forgotten", Here, "the sum of activations (the offset of the codes) is not subtracted";
     FieldsReversed = "fields-reversed", Here, "the fields of a byte are read in reverse (a wrong shift)";
     InterleavedForSequential = "interleaved-for-sequential", Here, "weights are read as if they were interleaved, but neighbours share a byte";

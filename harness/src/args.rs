@@ -51,6 +51,18 @@ pub(crate) enum Command {
     /// Compare two sets of receipts: verdicts as Markdown and CSV.
     #[cfg(feature = "report")]
     Report(Report),
+    /// Other implementations that parity is asked of.
+    #[cfg(unix)]
+    #[command(subcommand)]
+    Reference(Reference),
+    /// A reference of our own, as a program that speaks the protocol.
+    #[cfg(unix)]
+    #[command(hide = true)]
+    ReferenceChild {
+        /// Which, its options, and what the protocol says.
+        #[arg(trailing_var_arg = true)]
+        words: Vec<String>,
+    },
     /// The child process in which another program runs a model.
     #[cfg(unix)]
     #[command(hide = true)]
@@ -220,7 +232,7 @@ pub(crate) struct BenchModel {
     /// Instruction set [default: the best of this processor]
     #[arg(long, value_parser = |name: &str| Isa::parse(name))]
     pub(crate) isa: Option<Isa>,
-    /// llama.cpp or llama.cpp:BACKEND, to take turns with (scripts/peers.sh fetches it)
+    /// llama.cpp or llama.cpp:BACKEND, to take turns with (`assay reference install llama.cpp` fetches it)
     #[arg(long, value_name = "PEER")]
     pub(crate) peer: Option<String>,
     /// The file that the peer runs [default: the model's; `assay convert --type tq2_0 --arch bitnet` makes one that llama.cpp knows]
@@ -259,19 +271,83 @@ impl From<Gate> for Activation {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Parity {
-    /// A GGUF model.
-    pub(crate) model: PathBuf,
-    /// golden:DIR, a folder with a models.json; or `golden` for the data that are part of the program.
+    /// GGUF models; one, or any number with --matrix [default with --matrix: the program's own models]
+    #[arg(required_unless_present = "matrix")]
+    pub(crate) models: Vec<PathBuf>,
+    /// The other implementation: oracle, llama.cpp, llama.cpp:BACKEND, transformers, library:PATH, or a program that speaks the protocol
+    /// (docs/reference-protocol.md); golden:DIR or `golden` for stored logits. May be given several times with --matrix.
+    #[arg(long, value_name = "NAME|PROGRAM", default_value = "oracle")]
+    pub(crate) reference: Vec<String>,
+    /// The interface of library:PATH.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) abi: Option<String>,
+    /// Many models, references and prompts, and one table.
     #[arg(long)]
-    pub(crate) reference: String,
+    pub(crate) matrix: bool,
+    /// With --matrix: a cell that a known mistake explains is not held against the exit code.
+    #[arg(long, requires = "matrix")]
+    pub(crate) allow_explained: bool,
+    /// Say where the two part, operation by operation, and draw it.
+    #[arg(long, conflicts_with = "matrix")]
+    pub(crate) explain: bool,
+    #[command(flatten)]
+    pub(crate) prompt: Prompt,
+    /// Prompts as text, one a line.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["text", "tokens"])]
+    pub(crate) prompt_file: Option<PathBuf>,
+    /// Seeded prompts, where none is given [default: 1, or 100 with --matrix]
+    #[arg(long, value_name = "N", conflicts_with_all = ["text", "tokens", "prompt_file"])]
+    pub(crate) prompts: Option<usize>,
+    /// Seed of the prompts.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Greedy steps after each prompt.
+    #[arg(long, default_value_t = 32)]
+    pub(crate) steps: usize,
     #[command(flatten)]
     pub(crate) backend: Backend,
-    /// Write a receipt into this folder.
+    /// Gate of the feed-forward block, for a file that is known to be mislabelled.
+    #[arg(long, value_enum)]
+    pub(crate) activation: Option<Gate>,
+    /// Let llama.cpp's graph run as it is, also where its gate is not the model's.
+    #[arg(long)]
+    pub(crate) unmodified: bool,
+    /// A JSON file with other thresholds than those of docs/parity.md.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) thresholds: Option<PathBuf>,
+    /// Seconds that a reference may take each time that it is run: for all prompts of a model, and again where tokens differ.
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) timeout: u64,
+    /// Write receipts (and the picture of --explain, and the table of --matrix) into this folder.
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
     /// The result as JSON on stdout.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[cfg(unix)]
+#[derive(Debug, Subcommand)]
+pub(crate) enum Reference {
+    /// The references that have a name, and whether they are here.
+    List {
+        /// The result as JSON on stdout.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Fetch a reference: llama.cpp (with npm), transformers (with pip; large).
+    Install {
+        /// Which.
+        name: String,
+    },
+    /// What a reference says of itself.
+    Describe {
+        /// A name of the list, or a program that speaks the protocol.
+        name: String,
+        /// The result as JSON on stdout.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Debug, ClapArgs)]
@@ -336,6 +412,9 @@ pub(crate) struct Convert {
     /// Format of the ternary tensors: i2_s, i2_s-64/16, linear-pm2, qk256, i2_r4, t5, bitnet32-f16, tq1_0, tq2_0, q2_0, f16, bf16, f32
     #[arg(long = "type", value_name = "FORMAT", value_parser = |name: &str| format_of(name, &TARGETS))]
     pub(crate) target: Format,
+    /// Format of ternary tensors whose rows are no whole blocks of --type: q2_0 beside tq2_0
+    #[arg(long, value_name = "FORMAT", value_parser = |name: &str| format_of(name, &TARGETS))]
+    pub(crate) fallback_type: Option<Format>,
     /// Format of the embedding and the head, if they are to change: q8_0, q4_0, q4_1, q6_k, f16, bf16, f32
     #[arg(long, value_name = "FORMAT", value_parser = |name: &str| format_of(name, &HEADS))]
     pub(crate) head_type: Option<Format>,
@@ -432,7 +511,7 @@ pub(crate) struct CheckKernels {
     /// A plug-in: a shared library with the C ABI of assay_kernel.h (docs/plugins.md).
     #[arg(long, value_name = "FILE", conflicts_with = "peer")]
     pub(crate) plugin: Option<PathBuf>,
-    /// Another program's kernels: llama.cpp, llama.cpp:BACKEND (scripts/peers.sh fetches them), bitnet.cpp:LIBGGML
+    /// Another program's kernels: llama.cpp, llama.cpp:BACKEND (`assay reference install llama.cpp` fetches them), bitnet.cpp:LIBGGML
     #[arg(long, value_name = "PEER")]
     pub(crate) peer: Option<String>,
     /// Only this kernel of the plug-in or peer.

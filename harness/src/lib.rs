@@ -1,7 +1,7 @@
 //! Holds ternary kernels and models to exact arithmetic, and writes down what happened.
 //!
 //! ```text
-//! fixtures → runs → convert → plugins → peers → bench → receipts → reports
+//! fixtures → runs → convert → plugins → peers → references → parity → bench → receipts → reports
 //! chat: a conversation as a model's template writes it
 //! faults: published bugs for the checks;   check: all of them, on embedded data
 //! ```
@@ -22,6 +22,12 @@ pub mod plugins;
 
 #[cfg(unix)]
 pub mod peers;
+
+#[cfg(unix)]
+pub mod references;
+
+#[cfg(unix)]
+pub mod parity;
 
 #[cfg(unix)]
 pub mod bench;

@@ -107,7 +107,10 @@ fn an_absent_peer_is_skipped_with_the_command_that_fetches_it() {
     let output = command.env("ASSAY_PEERS", folder.path()).args(["kernels", "bench", "--peer", "llama.cpp"]);
     let output = output.output().expect("assay starts");
     assert_eq!((code(&output), output.stdout.len()), (7, 0));
-    assert!(stderr(&output).starts_with("skipped: ") && stderr(&output).contains("scripts/peers.sh"));
+    assert!(
+        stderr(&output).starts_with("skipped: ")
+            && stderr(&output).contains("assay reference install llama.cpp")
+    );
 }
 
 #[test]

@@ -77,7 +77,7 @@ impl Folder {
 }
 
 fn to(target: Format) -> Request {
-    Request { target, head: None, packing: Packing::default(), arch: None }
+    Request { target, fallback: None, head: None, packing: Packing::default(), arch: None }
 }
 
 /// The digests of decoded weights, by name.

@@ -1,11 +1,23 @@
-//! Modules use only what stands to their left: `fixtures → runs → convert → plugins → peers → bench → receipts → reports`, then `check`.
+//! Modules use only what stands to their left: `fixtures → runs → convert → plugins → peers → references → parity → bench → receipts → reports`, then `check`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const ORDER: [&str; 12] = [
-    "files", "chat", "fixtures", "runs", "convert", "plugins", "peers", "bench", "receipts", "reports",
-    "faults", "check",
+const ORDER: [&str; 14] = [
+    "files",
+    "chat",
+    "fixtures",
+    "runs",
+    "convert",
+    "plugins",
+    "peers",
+    "references",
+    "parity",
+    "bench",
+    "receipts",
+    "reports",
+    "faults",
+    "check",
 ];
 
 fn rust_files(path: &Path, files: &mut Vec<PathBuf>) {

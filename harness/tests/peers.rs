@@ -116,11 +116,17 @@ fn the_worker_names_libraries_that_are_not_there() {
     let model = root().join("fixtures/golden/bitnet-stable.gguf");
     let error = Peer::start(&real(load(folder.path(), &model))).expect_err("nothing to load").to_string();
     if cfg!(all(target_os = "linux", target_arch = "x86_64")) {
-        assert!(error.contains("libggml-base.so") && error.contains("scripts/peers.sh"), "{error}");
+        assert!(
+            error.contains("libggml-base.so") && error.contains("assay reference install llama.cpp"),
+            "{error}"
+        );
         // Text in the place of a library.
         std::fs::write(folder.path().join("libggml-base.so"), "no library").expect("written");
         let error = Peer::start(&real(load(folder.path(), &model))).expect_err("no library").to_string();
-        assert!(error.contains("cannot be loaded") && error.contains("scripts/peers.sh"), "{error}");
+        assert!(
+            error.contains("cannot be loaded") && error.contains("assay reference install llama.cpp"),
+            "{error}"
+        );
     } else {
         assert!(error.contains("x86-64 Linux"), "{error}");
     }
@@ -136,7 +142,7 @@ fn fetched() -> Option<PathBuf> {
             _ => None,
         });
     if found.is_none() {
-        eprintln!("skipped: llama.cpp's libraries are not here; run scripts/peers.sh");
+        eprintln!("skipped: llama.cpp's libraries are not here; run: assay reference install llama.cpp");
     }
     found
 }
@@ -145,7 +151,8 @@ fn fetched() -> Option<PathBuf> {
 fn converted(folder: &Path, model: &str, target: Format) -> PathBuf {
     let out = folder.join(format!("{model}.gguf"));
     let input = root().join(format!("fixtures/golden/{model}.gguf"));
-    let request = Request { target, head: None, packing: Packing::default(), arch: Some("bitnet") };
+    let request =
+        Request { target, fallback: None, head: None, packing: Packing::default(), arch: Some("bitnet") };
     convert::convert(&input, &out, request).expect("converted");
     out
 }
@@ -242,8 +249,13 @@ fn llama_cpp_loads_a_file_without_tokenizer_after_convert() {
     }
     let (bare, out) = (folder.path().join("bare.gguf"), folder.path().join("out.gguf"));
     std::fs::write(&bare, writer.to_bytes().expect("written")).expect("written");
-    let request =
-        Request { target: Format::Q2_0, head: None, packing: Packing::default(), arch: Some("bitnet") };
+    let request = Request {
+        target: Format::Q2_0,
+        fallback: None,
+        head: None,
+        packing: Packing::default(),
+        arch: Some("bitnet"),
+    };
     convert::convert(&bare, &out, request).expect("converted");
     let bytes = std::fs::read(&out).expect("file");
     let gguf = Gguf::parse(&bytes).expect("GGUF");

@@ -253,7 +253,7 @@ fn llama_cpp_is_checked_where_it_is_fetched() {
             .map(|folder: PathBuf| root().join(folder))
             .find(|folder| folder.join("node-llama-cpp-linux-x64-3.22.1.tgz").is_file());
     let Some(folder) = fetched.filter(|_| cfg!(all(target_os = "linux", target_arch = "x86_64"))) else {
-        eprintln!("skipped: llama.cpp's libraries are not here; run scripts/peers.sh");
+        eprintln!("skipped: llama.cpp's libraries are not here; run: assay reference install llama.cpp");
         return;
     };
     let mut command = Command::new(env!("CARGO_BIN_EXE_assay"));
@@ -275,5 +275,8 @@ fn an_absent_peer_is_skipped_with_the_command_that_fetches_it() {
         command.env("ASSAY_PEERS", folder.path()).args(["kernels", "check", "--peer", "llama.cpp"]).output();
     let output = output.expect("assay starts");
     assert_eq!(code(&output), 7);
-    assert!(stderr(&output).starts_with("skipped: ") && stderr(&output).contains("scripts/peers.sh"));
+    assert!(
+        stderr(&output).starts_with("skipped: ")
+            && stderr(&output).contains("assay reference install llama.cpp")
+    );
 }

@@ -55,7 +55,7 @@ impl<'a> Pass<'_, 'a> {
         x: &[f32],
         Buffers { q, k, v, o, y, .. }: &mut Buffers,
     ) -> Result<()> {
-        let (config, kernels) = (&self.model.config, self.kernels);
+        let config = &self.model.config;
         let width = config.embedding;
         let tokens = x.len() / width;
         let qkv = [
@@ -66,14 +66,12 @@ impl<'a> Pass<'_, 'a> {
         self.linear(i, tokens, qkv, |token, row| {
             self.norm(self.place("attn_norm", i), token, &x[token * width..][..width], &layer.attn_norm, row)
         })?;
-        let place = self.place("q", i);
         let rows = q.par_chunks_mut(config.query_width()).zip(k.par_chunks_mut(config.kv_width()));
-        let turned = rows.enumerate().map(|(token, (q, k))| {
+        rows.enumerate().for_each(|(token, (q, k))| {
             self.rope(token, q);
             self.rope(token, k);
-            round_f16(kernels, q).map_err(|at| place.error(token, F16_OVERFLOW, at))
         });
-        all(turned.collect())?;
+        self.round_queries(i, q)?;
         self.store(i, k, v)?;
         self.attend(i, q, o)?;
         let width = config.query_width();
@@ -171,7 +169,14 @@ impl<'a> Pass<'_, 'a> {
     }
 
     /// RMSNorm of one row. A sum of squares that is not finite would make the row zero without a word: it stops the run.
-    fn norm(&self, place: Place, token: usize, x: &[f32], w: &[f32], out: &mut [f32]) -> Result<()> {
+    pub(super) fn norm(
+        &self,
+        place: Place,
+        token: usize,
+        x: &[f32],
+        w: &[f32],
+        out: &mut [f32],
+    ) -> Result<()> {
         if !(self.kernels.dot_f32)(x, x).is_finite() {
             let element = (self.kernels.find_non_finite)(x).unwrap_or(0);
             return Err(place.error(token, "NaN, infinity, or squares whose sum overflows", element));
@@ -180,8 +185,17 @@ impl<'a> Pass<'_, 'a> {
         Ok(())
     }
 
+    /// Rounds queries to f16, as keys are.
+    pub(super) fn round_queries(&self, i: usize, q: &mut [f32]) -> Result<()> {
+        let (place, width) = (self.place("q", i), self.model.config.query_width());
+        let rows = q.par_chunks_mut(width).enumerate();
+        let rounded = rows
+            .map(|(token, q)| round_f16(self.kernels, q).map_err(|at| place.error(token, F16_OVERFLOW, at)));
+        all(rounded.collect()).map(drop)
+    }
+
     /// Turns every head of a token by its position.
-    fn rope(&self, token: usize, row: &mut [f32]) {
+    pub(super) fn rope(&self, token: usize, row: &mut [f32]) {
         let config = &self.model.config;
         let turn = match config.arch.rope {
             RopePairing::Halves => self.kernels.rope_halves,
@@ -192,7 +206,7 @@ impl<'a> Pass<'_, 'a> {
     }
 
     /// Rounds keys and values to f16 and puts them into the cache, `(heads_kv, capacity, head_dim)`.
-    fn store(&mut self, i: usize, k: &[f32], v: &[f32]) -> Result<()> {
+    pub(super) fn store(&mut self, i: usize, k: &[f32], v: &[f32]) -> Result<()> {
         let (d, width) = (self.model.config.head_dim, self.model.config.kv_width());
         let (first, capacity, kernels) = (self.state.position(), self.state.capacity, self.kernels);
         let place = |name| self.place(name, i);
@@ -213,7 +227,7 @@ impl<'a> Pass<'_, 'a> {
     }
 
     /// Attention of every token over all positions up to its own: `o` becomes `(tokens, heads · head_dim)`.
-    fn attend(&self, i: usize, q: &[f32], o: &mut Vec<f32>) -> Result<()> {
+    pub(super) fn attend(&self, i: usize, q: &[f32], o: &mut Vec<f32>) -> Result<()> {
         let config = &self.model.config;
         let (heads, d, group) = (config.heads, config.head_dim, config.heads / config.heads_kv);
         // Heads that share keys and values are taken together, as many as leave something to do for every thread.

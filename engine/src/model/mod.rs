@@ -8,6 +8,7 @@
 //! state.rs     tokens, KV cache and RoPE tables of one sequence
 //! saved.rs     a state as a file
 //! forward.rs   the pass, straight down
+//! nodes.rs     the pass taken apart, operation by operation
 //! session.rs   a sequence being run: tokens in, logits out
 //! ```
 
@@ -15,6 +16,7 @@ pub mod arch;
 pub mod config;
 mod forward;
 mod linear;
+pub mod nodes;
 pub mod saved;
 mod session;
 pub mod state;
@@ -22,6 +24,7 @@ pub mod weights;
 
 pub use arch::{Activation, Arch, RopePairing};
 pub use config::Config;
+pub use nodes::{Node, NodeKind};
 pub use session::{Rows, Session};
 pub use state::State;
 pub use weights::Weights;

@@ -2,10 +2,13 @@
 //!
 //! ```text
 //! stages.rs   kernels, formats, fixtures, models, parity: each gives a row
+//! references.rs  live parity: the oracle, and llama.cpp where it is installed
 //! evidence.rs receipts of what ran, written, verified, attacked; the report over them
 //! ```
 
 mod evidence;
+#[cfg(unix)]
+mod references;
 mod stages;
 
 use crate::files;
@@ -79,6 +82,8 @@ struct Context<'p> {
     golden: Golden,
     tables: Vec<&'static Kernels>,
     threads: usize,
+    /// This program, whose children references are.
+    assay: PathBuf,
     progress: &'p mut dyn FnMut(&str),
     rows: Vec<Row>,
 }
@@ -97,17 +102,24 @@ impl Context<'_> {
     }
 }
 
-/// Runs everything. Receipts and the report go under `out`; `progress` is told what is being done.
+/// Runs everything. Receipts and the report go under `out`; `assay` is the program whose children references are; `progress` is told what is being
+/// done.
 ///
 /// # Errors
 /// - `threads` is 0 or too large, files cannot be written, or the program's own data cannot be read. What does not hold is a row, not an error.
-pub fn check(out: &Path, threads: usize, progress: &mut dyn FnMut(&str)) -> anyhow::Result<Findings> {
+pub fn check(
+    out: &Path,
+    threads: usize,
+    assay: &Path,
+    progress: &mut dyn FnMut(&str),
+) -> anyhow::Result<Findings> {
     files::output_folder(out)?;
     Pool::new(threads)?;
     let mut context = Context {
         golden: Golden::embedded()?,
         tables: kernels::available(),
         threads,
+        assay: assay.to_owned(),
         progress,
         rows: Vec::new(),
     };
@@ -119,8 +131,12 @@ pub fn check(out: &Path, threads: usize, progress: &mut dyn FnMut(&str)) -> anyh
     let parities = context.stage("golden models", stages::golden_models);
     context.stage("digest matrix", stages::invariance);
     context.stage("trained model", stages::trained_model);
+    #[cfg(unix)]
+    let live = context.stage("live parity", references::live_parity);
+    #[cfg(not(unix))]
+    let live = Vec::new();
     context.stage("self-test", stages::self_test);
-    let (receipts, reports) = evidence::gather(&mut context, out, &kernels, &fixtures, &parities)?;
+    let (receipts, reports) = evidence::gather(&mut context, out, (&kernels, &fixtures, &parities), &live)?;
     Ok(Findings { rows: context.rows, receipts, reports })
 }
 

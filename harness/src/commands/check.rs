@@ -24,7 +24,8 @@ pub(super) fn run(args: &args::Check) -> anyhow::Result<Exit> {
         return self_test(args.json, progress, start);
     }
     let threads = args.threads.unwrap_or_else(processors);
-    let findings = check(&args.out, threads, &mut |doing| progress.say(doing));
+    let assay = std::env::current_exe()?;
+    let findings = check(&args.out, threads, &assay, &mut |doing| progress.say(doing));
     progress.clear();
     let findings = findings?;
     let output =

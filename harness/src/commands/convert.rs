@@ -22,8 +22,13 @@ struct Output {
 }
 
 pub(super) fn run(args: &args::Convert) -> anyhow::Result<Exit> {
-    let request =
-        Request { target: args.target, head: args.head_type, packing: args.layout, arch: args.arch };
+    let request = Request {
+        target: args.target,
+        fallback: args.fallback_type,
+        head: args.head_type,
+        packing: args.layout,
+        arch: args.arch,
+    };
     let Converted { rows, arch } = match convert::convert(&args.input, &args.output, request) {
         Ok(converted) => converted,
         Err(error @ Error::Mismatch { .. }) => {

@@ -10,9 +10,16 @@ mod fixtures;
 mod inspect;
 mod kernels;
 mod parity;
+mod parity_golden;
+#[cfg(unix)]
+mod parity_live;
+#[cfg(unix)]
+mod parity_matrix;
 mod perplexity;
 mod plugins;
 mod receipt;
+#[cfg(unix)]
+mod reference;
 #[cfg(feature = "report")]
 mod report;
 mod run;
@@ -47,6 +54,10 @@ pub(crate) fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Receipt(args) => receipt::run(&args),
         #[cfg(feature = "report")]
         Command::Report(args) => report::run(&args),
+        #[cfg(unix)]
+        Command::Reference(args) => reference::run(&args),
+        #[cfg(unix)]
+        Command::ReferenceChild { words } => reference::child(&words),
         #[cfg(unix)]
         Command::PeerChild { load } => peer_child(&load),
     }

@@ -57,6 +57,8 @@ pub const ARCHITECTURES: [&str; 1] = ["bitnet"];
 pub struct Request {
     /// Format for the ternary tensors, one of [`TARGETS`].
     pub target: Format,
+    /// Format for ternary tensors whose rows are no whole blocks of `target`, one of [`TARGETS`].
+    pub fallback: Option<Format>,
     /// Format for the dense embedding and head, one of [`HEADS`]; `None` leaves them.
     pub head: Option<Format>,
     /// How tensors of type 36 are packed in the input.

@@ -8,8 +8,9 @@ use assay_engine::tensor::{Matrix, type_of};
 use assay_engine::{Error, Result};
 use std::borrow::Cow;
 
-/// Architectures whose readers know `.scale` tensors beside linear layers.
-const WITH_SCALE_TENSORS: [&str; 1] = ["bitnet"];
+/// Architectures whose readers know `.scale` tensors beside linear layers: llama.cpp's of `bitnet` since it has that graph, and
+/// since v0.5.0 of every architecture.
+const WITH_SCALE_TENSORS: [&str; 2] = ["bitnet", "llama"];
 /// The tensors that `--head-type` is about.
 const HEADS: [&str; 2] = ["token_embd.weight", "output.weight"];
 
@@ -71,6 +72,9 @@ impl<'a> Plan<'a> {
         tensor: &TensorInfo<'a>,
         matrix: &Matrix<'a>,
     ) -> Result<Option<(String, f32)>> {
+        let whole = |format: &Format| format.bytes(matrix.rows, matrix.cols).is_ok();
+        let fallback = request.fallback.filter(|fallback| !whole(&request.target) && whole(fallback));
+        let request = Request { target: fallback.unwrap_or(request.target), ..request };
         let target = request.target;
         let kind = type_of(target).unwrap_or(GgmlType::I8);
         if matrix.format == target && tensor.kind == kind {

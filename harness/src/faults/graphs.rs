@@ -1,10 +1,14 @@
 //! Faulty graphs: a golden model that is run with one thing wrong.
 
 use super::{Fault, Plant, kernels};
+#[cfg(unix)]
+use crate::parity::{diagnose::diagnose, judge::Judged, sensitivity::sensitivity};
 use crate::runs::engine::{Backend, processors};
 use crate::runs::golden::Golden;
 use crate::runs::matrix::{matrix as cells, problem};
 use crate::runs::parity::against_golden;
+#[cfg(unix)]
+use crate::runs::{engine::run_with_logits, thresholds::Thresholds};
 use assay_engine::kernels::{Kernels, best};
 use assay_engine::kind::Kind;
 use assay_engine::model::{Activation, Model};
@@ -34,6 +38,52 @@ pub(super) fn parity(graph: fn(&mut Model<'_>), table: fn(&mut Kernels)) -> anyh
     Ok((!failures.is_empty()).then(|| format!("{MODEL}: {}", failures.join("; "))))
 }
 
+/// Tokens that are generated after the prompt where a faulty graph plays the reference.
+const STEPS: usize = 8;
+
+/// What parity says of a reference that is the engine with something wrong in it: its logits are judged as any reference's are, and known mistakes are
+/// tried. It is fed one token at a time, as references are.
+#[cfg(unix)]
+pub(super) fn reference(
+    graph: fn(&mut Model<'_>),
+    table: fn(&mut Kernels),
+) -> anyhow::Result<Option<String>> {
+    let golden = Golden::embedded()?;
+    let entry = &golden.index.models[MODEL];
+    let file = golden.model(entry)?;
+    let gguf = file.gguf()?;
+    let model = Model::load(&gguf, None)?;
+    let backend = Backend { kernels: best(), threads: processors(), batch: 0 };
+    let (run, ours) = run_with_logits(&model, backend, &entry.prompt_token_ids, STEPS)?;
+    let tokens = [&entry.prompt_token_ids[..], &run.outcome.generated].concat();
+    let sensitivity = sensitivity(&model, backend, &tokens, &ours)?;
+    let mut faulty = model.clone();
+    graph(&mut faulty);
+    let faulty_backend = Backend { kernels: planted(table), batch: 1, ..backend };
+    let (own, _) = run_with_logits(&faulty, faulty_backend, &entry.prompt_token_ids, STEPS)?;
+    let (_, theirs) = run_with_logits(&faulty, faulty_backend, &tokens, 0)?;
+    let thresholds = Thresholds::default();
+    let generated = (&run.outcome.generated[..], &own.outcome.generated[..]);
+    let rows = (&ours[..], &theirs[..], model.config.vocab);
+    let judged = Judged::of(rows, entry.prompt_token_ids.len(), generated, &sensitivity, &thresholds);
+    let Some(judged) = judged else { return Ok(Some(format!("{MODEL}: the logits cannot be compared"))) };
+    if judged.held() {
+        return Ok(None);
+    }
+    let found = diagnose(&model, backend, &tokens, &theirs, &thresholds, &mut |_| ())?;
+    let named = found
+        .suspects
+        .first()
+        .map_or(String::new(), |suspect| format!("; the error is that {}", suspect.kind()));
+    Ok(Some(format!("{MODEL}: {}; {}{named}", judged.failures().join("; "), found.sentence())))
+}
+
+/// References are programs of Unix.
+#[cfg(not(unix))]
+pub(super) fn reference(_: fn(&mut Model<'_>), _: fn(&mut Kernels)) -> anyhow::Result<Option<String>> {
+    anyhow::bail!("references run on Unix only")
+}
+
 /// What the digest matrix says.
 pub(super) fn matrix(table: fn(&mut Kernels)) -> anyhow::Result<Option<String>> {
     let golden = Golden::embedded()?;
@@ -54,6 +104,95 @@ const fn graph(
 ) -> Fault {
     Fault { kind, what, source, plant: Plant::Graph(graph, table) }
 }
+
+const fn played(
+    kind: Kind,
+    what: &'static str,
+    source: &'static str,
+    graph: fn(&mut Model<'_>),
+    table: fn(&mut Kernels),
+) -> Fault {
+    Fault { kind, what, source, plant: Plant::Reference(graph, table) }
+}
+
+#[cfg(unix)]
+pub(super) const PLAYED: &[Fault] = &[
+    played(
+        Kind::SiluForRelu2,
+        "a reference with SiLU for a model of squared ReLU",
+        "microsoft/BitNet#588, #602",
+        |model| model.activation = Activation::Silu,
+        |_| (),
+    ),
+    played(
+        Kind::LayernormForRmsnorm,
+        "a reference with layer norm",
+        "EffortlessMetrics/BitNet-rs",
+        |_| (),
+        |k| k.rms_norm = kernels::layer_norm,
+    ),
+    played(
+        Kind::SubNormSkipped,
+        "a reference without both sub-norms",
+        "EffortlessMetrics/BitNet-rs",
+        |model| {
+            model.weights.layers.iter_mut().for_each(|layer| {
+                layer.attn_sub_norm = None;
+                layer.ffn_sub_norm = None;
+            });
+        },
+        |_| (),
+    ),
+    played(
+        Kind::SubNormSkipped,
+        "a reference without the sub-norm of attention",
+        "EffortlessMetrics/BitNet-rs",
+        |model| model.weights.layers.iter_mut().for_each(|layer| layer.attn_sub_norm = None),
+        |_| (),
+    ),
+    played(
+        Kind::MissingScale,
+        "a reference that ignores the scales of tensors",
+        "microsoft/BitNet#468",
+        |_| (),
+        |k| {
+            k.dequantise_i32 =
+                |acc, s, _, out| out.iter_mut().zip(acc).for_each(|(y, &acc)| *y = acc as f32 / s)
+        },
+    ),
+    played(
+        Kind::WrongGroup,
+        "a reference that unpacks 64 weights from 16 bytes",
+        "microsoft/BitNet#470, #585, #598",
+        |_| (),
+        |k| k.gemv_i2s_i8 = kernels::groups_of_64,
+    ),
+    played(
+        Kind::SequentialDecode,
+        "a reference that reads four neighbours from a byte",
+        "microsoft/BitNet#598, #600, #610",
+        |_| (),
+        |k| k.gemv_i2s_i8 = kernels::sequential,
+    ),
+    played(
+        Kind::CodeMapWithoutZero,
+        "a reference that reads codes as -2, -1, +1",
+        "EffortlessMetrics/BitNet-rs, QK256",
+        |_| (),
+        |k| k.gemv_i2s_i8 = kernels::without_zero,
+    ),
+    played(
+        Kind::ActivationSumTwice,
+        "a reference that subtracts the sum of activations twice",
+        "microsoft/BitNet#600, #610",
+        |_| (),
+        |k| k.gemv_i2s_i8 = kernels::sum_twice,
+    ),
+];
+
+/// See above.
+#[cfg(not(unix))]
+pub(super) const PLAYED: &[Fault] = &[];
 
 pub(super) const FAULTS: &[Fault] = &[
     graph(

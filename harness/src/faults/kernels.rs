@@ -53,6 +53,27 @@ fn code_sequential(row: &[u8], c: usize) -> i32 {
     i32::from(row[c / 4] >> (2 * (c % 4)) & 3)
 }
 
+/// I2_S in groups of 64.
+pub(super) fn groups_of_64(w: &[u8], n: usize, x: &Acts, out: &mut [i32]) {
+    i2s(w, n, x, out, |w, n, x, out| rows(w, n, x, out, |row, c| code_64(row, c) - 1));
+}
+
+/// I2_S as four neighbours a byte.
+pub(super) fn sequential(w: &[u8], n: usize, x: &Acts, out: &mut [i32]) {
+    rows(w, n, x, out, |row, c| code_sequential(row, c) - 1);
+}
+
+/// I2_S with codes as -2, -1, +1, +2.
+pub(super) fn without_zero(w: &[u8], n: usize, x: &Acts, out: &mut [i32]) {
+    i2s(w, n, x, out, |w, n, x, out| rows(w, n, x, out, |row, c| [-2, -1, 1, 2][code_128(row, c) as usize]));
+}
+
+/// I2_S with the sum of activations subtracted once more.
+pub(super) fn sum_twice(w: &[u8], n: usize, x: &Acts, out: &mut [i32]) {
+    (SCALAR.gemv_i2s_i8)(w, n, x, out);
+    out.iter_mut().for_each(|sum| *sum -= x.natural().iter().map(|&q| i32::from(q)).sum::<i32>());
+}
+
 /// I2_S rows summed as `maddubs` and `add_epi16` do: pairs of bytes in `lanes` lanes of 16 bits, taken to 32 bits after
 /// `blocks` blocks of 32 bytes.
 fn narrow(
@@ -215,24 +236,14 @@ pub(super) const FAULTS: &[Fault] = &[
         "unpacks 64 weights from 16 bytes, the file has 128 in 32",
         "microsoft/BitNet#470, #585",
         "gemv_i2s_i8",
-        |k| {
-            k.gemv_i2s_i8 = |w, n, x, out| {
-                i2s(w, n, x, out, |w, n, x, out| rows(w, n, x, out, |row, c| code_64(row, c) - 1))
-            };
-        },
+        |k| k.gemv_i2s_i8 = groups_of_64,
     ),
     fault(
         Kind::WrongGroup,
         "the batched path unpacks 64 weights from 16 bytes",
         "microsoft/BitNet#598",
         "gemm_i2s_i8",
-        |k| {
-            k.gemm_i2s_i8 = |w, n, x, out| {
-                each(x, out, |x, out| {
-                    i2s(w, n, x, out, |w, n, x, out| rows(w, n, x, out, |row, c| code_64(row, c) - 1))
-                });
-            }
-        },
+        |k| k.gemm_i2s_i8 = |w, n, x, out| each(x, out, |x, out| groups_of_64(w, n, x, out)),
     ),
     fault(
         Kind::WrongGroup,
@@ -256,7 +267,7 @@ pub(super) const FAULTS: &[Fault] = &[
         "the scalar fallback reads four neighbours from a byte",
         "microsoft/BitNet#598, #600, #610",
         "gemv_i2s_i8",
-        |k| k.gemv_i2s_i8 = |w, n, x, out| rows(w, n, x, out, |row, c| code_sequential(row, c) - 1),
+        |k| k.gemv_i2s_i8 = sequential,
     ),
     fault(
         Kind::SequentialDecode,
@@ -348,12 +359,7 @@ pub(super) const FAULTS: &[Fault] = &[
         "codes as -1, 0, +1, and the sum of activations subtracted too",
         "microsoft/BitNet#600, #610",
         "gemv_i2s_i8",
-        |k| {
-            k.gemv_i2s_i8 = |w, n, x, out| {
-                (SCALAR.gemv_i2s_i8)(w, n, x, out);
-                out.iter_mut().for_each(|sum| *sum -= x.natural().iter().map(|&q| i32::from(q)).sum::<i32>());
-            }
-        },
+        |k| k.gemv_i2s_i8 = sum_twice,
     ),
     fault(
         Kind::ActivationSumTwice,
@@ -367,13 +373,7 @@ pub(super) const FAULTS: &[Fault] = &[
         "codes as -2, -1, +1, +2",
         "EffortlessMetrics/BitNet-rs, QK256",
         "gemv_i2s_i8",
-        |k| {
-            k.gemv_i2s_i8 = |w, n, x, out| {
-                i2s(w, n, x, out, |w, n, x, out| {
-                    rows(w, n, x, out, |row, c| [-2, -1, 1, 2][code_128(row, c) as usize])
-                });
-            }
-        },
+        |k| k.gemv_i2s_i8 = without_zero,
     ),
     fault(
         Kind::Group128UnderGroup64,

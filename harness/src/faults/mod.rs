@@ -4,7 +4,7 @@
 //! ```text
 //! kernels.rs   faulty kernels                              → kernel check, digest matrix
 //! formats.rs   faulty readers, and a file of another kind  → golden formats, hostile files
-//! graphs.rs    faulty graphs                               → parity with golden logits
+//! graphs.rs    faulty graphs                               → parity with golden logits, parity with a reference
 //! runs.rs      a wrong environment, reports of what did not run  → float environment, receipt rules
 //! ```
 //!
@@ -50,6 +50,8 @@ enum Plant {
     Refused(fn() -> Vec<u8>),
     /// A graph, or a table that makes it one; parity with golden logits must catch it.
     Graph(fn(&mut Model<'_>), fn(&mut Kernels)),
+    /// A graph, or a table that makes it one, in the place of a reference; parity with a reference must catch it.
+    Reference(fn(&mut Model<'_>), fn(&mut Kernels)),
     /// A thread with a wrong float environment; the check of the environment must catch it.
     Environment(fn() -> Option<String>),
     /// A receipt that says other than what ran; its rules must catch it.
@@ -65,6 +67,7 @@ impl Plant {
             Plant::Format(_) => "golden formats",
             Plant::File(_) | Plant::Refused(_) => "hostile GGUF files",
             Plant::Graph(..) => "parity with C++ logits",
+            Plant::Reference(..) => "parity with a reference",
             Plant::Environment(_) => "float environment",
             Plant::Receipt(_) => "receipts",
         }
@@ -107,7 +110,7 @@ impl Fault {
 
 /// All faults, in the order of [`Kind::ALL`].
 pub fn all() -> Vec<Fault> {
-    let mut all = [kernels::FAULTS, formats::FAULTS, graphs::FAULTS, runs::FAULTS].concat();
+    let mut all = [kernels::FAULTS, formats::FAULTS, graphs::FAULTS, graphs::PLAYED, runs::FAULTS].concat();
     all.sort_by_key(|fault| fault.kind);
     all
 }
@@ -135,6 +138,7 @@ fn run(fault: &Fault) -> anyhow::Result<Outcome> {
         Plant::File(reader) => hostile::refused_by(reader).err().map(|e| e.to_string()),
         Plant::Refused(file) => hostile::engine(&file()),
         Plant::Graph(graph, table) => graphs::parity(graph, table)?,
+        Plant::Reference(graph, table) => graphs::reference(graph, table)?,
         Plant::Environment(check) => check(),
         Plant::Receipt(forge) => runs::verified(forge)?,
     };
@@ -162,6 +166,7 @@ mod tests {
             Plant::File(hostile::engine),
             Plant::Refused(assay_engine::gguf::hostile::valid),
             Plant::Graph(|_| (), |_| ()),
+            Plant::Reference(|_| (), |_| ()),
             Plant::Environment(|| None),
             Plant::Receipt(|_| ()),
         ];

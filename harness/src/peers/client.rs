@@ -195,7 +195,7 @@ impl Drop for Peer {
 }
 
 /// The end of what a worker says beside its lines, once it is dead.
-fn last_words_of(stderr: Option<ChildStderr>) -> Receiver<String> {
+pub(crate) fn last_words_of(stderr: Option<ChildStderr>) -> Receiver<String> {
     let (send, said) = channel();
     if let Some(mut stderr) = stderr {
         std::thread::spawn(move || {
@@ -210,11 +210,11 @@ fn last_words_of(stderr: Option<ChildStderr>) -> Receiver<String> {
     said
 }
 
-fn beginning(line: &str) -> String {
+pub(crate) fn beginning(line: &str) -> String {
     line.trim_end().chars().take(200).collect()
 }
 
-fn ending(status: ExitStatus) -> String {
+pub(crate) fn ending(status: ExitStatus) -> String {
     match (status.signal(), status.code()) {
         (Some(signal), _) => format!("was ended by {}", signal_name(signal)),
         (None, code) => format!("ended with the exit code {}", code.unwrap_or(-1)),

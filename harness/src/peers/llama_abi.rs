@@ -1,25 +1,15 @@
 //! The C interface of llama.cpp v0.5.0, as far as it is used: the layouts, in one place.
-//!
-//! A library of another release has other structs under the same names, and a call through the wrong one corrupts memory. So
-//! each struct stands here with the values that the library's own constructor must give, and is held to them first: which
-//! bytes the constructor writes (the size), and what stands in every field.
 #![expect(unsafe_code, reason = "loads shared libraries and calls them through function pointers")]
 
+use super::abi::{Handle, Log, held};
 use crate::plugins::peers::{LLAMA_VERSION, PACKAGE, PACKAGE_VERSION};
 use assay_engine::kernels::plugin::llama::path_of;
 use libloading::Library;
 use std::ffi::{CStr, c_char, c_int, c_void};
-use std::mem::MaybeUninit;
 use std::path::{Path, PathBuf};
 
-/// Memory of the library.
-pub(super) type Handle = *mut c_void;
-/// `ggml_log_callback`: level, text, user data.
-pub(super) type Log = extern "C" fn(c_int, *const c_char, *mut c_void);
-
-/// `ggml_log_level`: an error, and the rest of a message that began before.
+/// `ggml_log_level`: an error.
 pub(super) const LOG_ERROR: c_int = 4;
-pub(super) const LOG_CONTINUED: c_int = 5;
 /// `LLAMA_LOAD_MODE_MMAP`
 pub(super) const LOAD_MMAP: c_int = 1;
 /// `LLAMA_FLASH_ATTN_TYPE_DISABLED`
@@ -28,29 +18,6 @@ pub(super) const FLASH_ATTENTION_OFF: c_int = 0;
 pub(super) const F16: c_int = 1;
 /// Tokens whose number and address show where a constructor puts them.
 static SAMPLE: [i32; 3] = [7, 8, 9];
-
-/// Structs with the value of each field after the library's constructor.
-macro_rules! layouts {
-    ($($(#[$doc:meta])* $name:ident { $($field:ident: $type:ty = $default:expr,)* })*) => {$(
-        $(#[$doc])*
-        #[repr(C)]
-        #[derive(Debug, Clone, Copy)]
-        pub(super) struct $name { $(pub(super) $field: $type,)* }
-
-        impl $name {
-            /// The first field that has not the value of the constructor.
-            fn differs(&self) -> Option<&'static str> {
-                $(
-                    let expected: $type = $default;
-                    if self.$field != expected {
-                        return Some(stringify!($field));
-                    }
-                )*
-                None
-            }
-        }
-    )*};
-}
 
 layouts! {
     /// `llama_model_params`
@@ -98,7 +65,7 @@ layouts! {
         yarn_orig_ctx: u32 = 0,
         defrag_thold: f32 = -1.0,
         cb_eval: *const c_void = std::ptr::null(),
-        cb_eval_user_data: *const c_void = std::ptr::null(),
+        cb_eval_user_data: *mut c_void = std::ptr::null_mut(),
         type_k: c_int = F16,
         type_v: c_int = F16,
         abort_callback: *const c_void = std::ptr::null(),
@@ -137,34 +104,6 @@ layouts! {
 const _: () = assert!(size_of::<ModelParams>() == 80 && size_of::<ContextParams>() == 160);
 const _: () = assert!(size_of::<PoolParams>() == 528 && size_of::<Batch>() == 56);
 
-/// Functions: library, symbol, type.
-macro_rules! functions {
-    ($($name:ident = $library:ident $symbol:ident($($argument:ty),*) $(-> $result:ty)?;)*) => {
-        /// llama.cpp's functions.
-        pub(super) struct Api {
-            $(pub(super) $name: unsafe extern "C" fn($($argument),*) $(-> $result)?,)*
-            /// Loaded for as long as the functions are.
-            libraries: Libraries,
-        }
-
-        impl Api {
-            /// # Safety
-            /// - the libraries are llama.cpp's, of the release whose types stand here.
-            unsafe fn of(libraries: Libraries) -> Result<Api, String> {
-                Ok(Api {
-                    $($name: {
-                        let (path, library) = &libraries.$library;
-                        // SAFETY: the type that the release gives this symbol; the caller vouches for the release.
-                        let found = unsafe { library.get(stringify!($symbol)) };
-                        *found.map_err(|_| not_ours(path, &format!("has no symbol {}", stringify!($symbol))))?
-                    },)*
-                    libraries,
-                })
-            }
-        }
-    };
-}
-
 // A struct that C returns by value goes, on x86-64, where a hidden first pointer says: so the constructors stand here.
 functions! {
     version_text = llama llama_version() -> *const c_char;
@@ -174,6 +113,11 @@ functions! {
     context_params = llama llama_context_default_params(*mut c_void) -> *mut c_void;
     batch_of = llama llama_batch_get_one(*mut c_void, *const i32, i32) -> *mut c_void;
     pool_params = base ggml_threadpool_params_init(*mut c_void, c_int);
+    node_name = base ggml_get_name(Handle) -> *const c_char;
+    node_op = base ggml_op_desc(Handle) -> *const c_char;
+    node_elements = base ggml_nelements(Handle) -> i64;
+    node_bytes = base ggml_nbytes(Handle) -> usize;
+    node_data = base ggml_get_data_f32(Handle) -> *mut f32;
     backend_load = ggml ggml_backend_load(*const c_char) -> Handle;
     model_load = llama llama_model_load_from_file(*const c_char, ModelParams) -> Handle;
     model_desc = llama llama_model_desc(Handle, *mut c_char, usize) -> i32;
@@ -193,6 +137,7 @@ functions! {
 }
 
 /// The libraries with their paths. The last three are found by the others beside them.
+#[derive(Debug)]
 struct Libraries {
     base: (PathBuf, Library),
     ggml: (PathBuf, Library),
@@ -200,12 +145,18 @@ struct Libraries {
     cpu: (PathBuf, Library),
 }
 
-fn not_ours(path: &Path, problem: &str) -> String {
+pub(super) fn not_ours(path: &Path, problem: &str) -> String {
     format!(
-        "{}: {problem}; the layouts here are those of llama.cpp {LLAMA_VERSION} in {PACKAGE} {PACKAGE_VERSION}: fetch it \
-         with scripts/peers.sh",
+        "{}: {problem}; the layouts here are those of llama.cpp {LLAMA_VERSION} in {PACKAGE} {PACKAGE_VERSION}: get it \
+         with: assay reference install llama.cpp",
         path.display()
     )
+}
+
+/// The package names the release in its files; a user's build may not.
+fn named(folder: &Path, name: &str) -> PathBuf {
+    let plain = folder.join(format!("{name}.so"));
+    if plain.is_file() { plain } else { folder.join(format!("{name}.{LLAMA_VERSION}.so")) }
 }
 
 impl Api {
@@ -227,14 +178,20 @@ impl Api {
         };
         let libraries = Libraries {
             base: open(folder.join("libggml-base.so"))?,
-            ggml: open(folder.join(format!("libggml.{LLAMA_VERSION}.so")))?,
-            llama: open(folder.join(format!("libllama.{LLAMA_VERSION}.so")))?,
+            ggml: open(named(folder, "libggml"))?,
+            llama: open(named(folder, "libllama"))?,
             cpu: open(path_of(folder, backend))?,
         };
         // SAFETY: the caller's promise; which release it is is asked next, by a function that every release has.
         let api = unsafe { Api::of(libraries) }?;
         api.check()?;
         Ok(api)
+    }
+
+    /// The files that were loaded.
+    pub(super) fn paths(&self) -> [&Path; 4] {
+        let Libraries { base, ggml, llama, cpu } = &self.libraries;
+        [base, ggml, llama, cpu].map(|(path, _)| path.as_path())
     }
 
     /// The library's version.
@@ -261,54 +218,7 @@ impl Api {
         };
         found.into_iter().collect::<Result<(), _>>().map_err(|problem| not_ours(path, &problem))
     }
-
-    /// What the constructor gives.
-    ///
-    /// # Safety
-    /// - `construct` writes a whole `T` where it is told.
-    pub(super) unsafe fn built<T>(&self, construct: impl Fn(&Api, *mut c_void)) -> T {
-        let mut room = MaybeUninit::<T>::uninit();
-        construct(self, room.as_mut_ptr().cast());
-        // SAFETY: the caller's promise.
-        unsafe { room.assume_init() }
-    }
 }
-
-/// Holds a layout to what its constructor writes: the size, and the value of every field.
-///
-/// # Safety
-/// - `construct` writes no more than `ROOM` bytes.
-unsafe fn held<T>(
-    differs: fn(&T) -> Option<&'static str>,
-    construct: impl Fn(*mut c_void),
-) -> Result<(), String> {
-    let name = std::any::type_name::<T>().rsplit("::").next().unwrap_or_default();
-    // Bytes that are the same over two backgrounds are those that were written; padding at the end may not be.
-    let over = |background: u8| {
-        let mut room = Room([background; ROOM]);
-        construct(room.0.as_mut_ptr().cast());
-        room
-    };
-    let (low, high) = (over(0), over(255));
-    let written = (0..ROOM).rfind(|&i| low.0[i] == high.0[i]).map_or(0, |last| last + 1);
-    let size = size_of::<T>();
-    if written > size || written + align_of::<T>() <= size {
-        return Err(format!("its {name} has {written} bytes, expected {size}"));
-    }
-    // SAFETY: the room is as large and as aligned, and every field is one that takes any bits.
-    let value = unsafe { low.0.as_ptr().cast::<T>().read() };
-    match differs(&value) {
-        Some(field) => {
-            Err(format!("the field {field} of its {name} has not the value that the release gives it"))
-        }
-        None => Ok(()),
-    }
-}
-
-const ROOM: usize = 4096;
-
-#[repr(align(64))]
-struct Room([u8; ROOM]);
 
 #[cfg(test)]
 mod tests {
@@ -348,8 +258,11 @@ mod tests {
     fn libraries_that_are_not_there_are_named_with_what_fetches_them() {
         let folder = Path::new("/nonexistent");
         // SAFETY: there is nothing to load.
-        let error = unsafe { Api::load(folder, "haswell") }.err().expect("nothing is there");
+        let error = unsafe { Api::load(folder, "haswell") }.expect_err("nothing is there");
         assert!(error.contains("/nonexistent") || error.contains("x86-64 Linux"), "{error}");
-        assert!(error.contains("scripts/peers.sh") || error.contains("x86-64 Linux"), "{error}");
+        assert!(
+            error.contains("assay reference install llama.cpp") || error.contains("x86-64 Linux"),
+            "{error}"
+        );
     }
 }

@@ -1,24 +1,38 @@
 //! Another program's whole models: llama.cpp in a child process, which stays loaded and answers one request at a time.
 //!
 //! ```text
-//! llama_abi.rs  what is used of its C interface: layouts, held to what the library does before they are relied on
+//! abi.rs        C interfaces: layouts held to what the library does before they are relied on
+//! llama_2024.rs the same of libraries with the interface of October 2024, which bitnet.cpp has
+//! llama_abi.rs  what is used of its C interface
 //! llama.rs      a loaded model, behind safe functions
+//! taps.rs       what of its graph is read, and replaced, while it computes
 //! worker.rs     the child: reads a line of JSON, does it, writes a line of JSON
 //! client.rs     the parent: [`Peer`]
 //! ```
 //!
 //! Between requests the child does nothing: its threads sleep, so that what runs in the parent meanwhile has the cores.
 
+#[macro_use]
+mod abi;
 mod client;
 mod llama;
+mod llama_2024;
 mod llama_abi;
+mod taps;
 mod worker;
 
 pub use client::{Options, Peer};
+pub(crate) use client::{beginning, ending, last_words_of};
+pub(crate) use llama::Llama;
+pub(crate) use llama_2024::Llama2024;
+pub(crate) use taps::Taps;
 pub use worker::run_worker;
 
+use crate::files;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use sha2::{Digest as _, Sha256};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 /// Tokens that llama.cpp computes at once of a prompt.
 pub const UBATCH: u32 = 512;
@@ -45,6 +59,9 @@ pub struct Facts {
     pub name: String,
     /// The library's version.
     pub version: String,
+    /// The files that were loaded, each with its SHA-256.
+    #[serde(default)]
+    pub libraries: Vec<(String, String)>,
     /// The model: architecture, size, weight format.
     pub model: String,
     /// Rows of logits.
@@ -53,6 +70,37 @@ pub struct Facts {
     pub context: u32,
     /// Threads.
     pub threads: u32,
+}
+
+/// Largest library whose digest is taken.
+const LIBRARY_MAX: usize = 1 << 30;
+
+/// Names of files with their SHA-256.
+fn digests(paths: &[impl AsRef<Path>]) -> Result<Vec<(String, String)>, String> {
+    let one = |path: &Path| {
+        let bytes = files::read(path, LIBRARY_MAX).map_err(|e| e.to_string())?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Ok((name, hex::encode(Sha256::digest(bytes))))
+    };
+    paths.iter().map(|path| one(path.as_ref())).collect()
+}
+
+/// A model in another program, with a context: what every interface gives.
+pub(crate) trait Loaded {
+    /// What was loaded.
+    fn facts(&self) -> &Facts;
+
+    /// Forgets all tokens.
+    fn forget(&mut self) -> Result<(), String>;
+
+    /// Feeds one token; its logits are there when it returns.
+    fn feed_one(&mut self, token: i32) -> Result<(), String>;
+
+    /// The logits after the last token.
+    fn row(&self) -> Result<&[f32], String>;
+
+    /// What was read of the graph since the last token: see [`Taps`].
+    fn tapped(&mut self) -> Result<BTreeMap<String, Vec<f32>>, String>;
 }
 
 /// A line of the parent.

@@ -20,7 +20,7 @@ pub fn run_worker(load: &Load) -> std::io::Result<()> {
         lines.write_all(&line)
     };
     // SAFETY: this process exists to bear what the libraries do; nothing in it is of value.
-    let mut llama = match unsafe { Llama::load(load) } {
+    let mut llama = match unsafe { Llama::load(load, None) } {
         Ok(llama) => llama,
         Err(message) => return say(&Reply::Refused { message }),
     };

@@ -60,6 +60,19 @@ pub(crate) fn limit() {
     }
 }
 
+/// The program that `command` starts ends with the thread that started it, also if that is killed.
+pub(crate) fn dies_with_parent(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt as _;
+    // SAFETY: between fork and exec only one system call is made.
+    unsafe {
+        command.pre_exec(|| {
+            #[cfg(target_os = "linux")]
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            Ok(())
+        });
+    }
+}
+
 /// Installs the handler, on the alternate stack that Rust gives each of its threads. A plug-in may replace it: then the
 /// parent only sees the signal.
 pub(super) fn watch() {
@@ -167,6 +180,17 @@ impl Victim {
     /// The child with this id, which leads a process group of its own and has not been waited for.
     pub(crate) fn new(id: u32) -> Victim {
         Victim(libc::pid_t::try_from(id).unwrap_or(libc::pid_t::MAX))
+    }
+
+    /// Whether it has ended. It is not waited for: its id stays its own, and its group can be ended.
+    pub(crate) fn has_ended(self) -> bool {
+        let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+        // SAFETY: asks about our own child; the struct is complete, and all zeros where nothing has happened.
+        unsafe {
+            let mut info: libc::siginfo_t = std::mem::zeroed();
+            let id = libc::id_t::try_from(self.0).unwrap_or_default();
+            libc::waitid(libc::P_PID, id, &raw mut info, options) != 0 || info.si_pid() != 0
+        }
     }
 
     /// Tells it that its time is up: it says where it is, and ends.

@@ -71,7 +71,7 @@ fn find_llama(backend: Option<&str>, folder: &Path) -> Result<Found> {
     if !tarball.is_file() || !libraries.is_dir() {
         let place = libraries.display();
         let text = format!(
-            "llama.cpp's libraries are not in {place}; fetch {PACKAGE} {PACKAGE_VERSION} with scripts/peers.sh"
+            "llama.cpp's libraries are not in {place}; get {PACKAGE} {PACKAGE_VERSION} with: assay reference install llama.cpp"
         );
         return Ok(Found::Absent(text));
     }
@@ -80,7 +80,7 @@ fn find_llama(backend: Option<&str>, folder: &Path) -> Result<Found> {
         return Err(Error::Plugin {
             path: tarball.display().to_string(),
             problem: format!("has the SHA-256 {digest}, expected {TARBALL_SHA256}"),
-            advice: "remove it and run scripts/peers.sh",
+            advice: "remove it and run: assay reference install llama.cpp",
         });
     }
     let backends = llama::backends(&libraries)?;
@@ -162,19 +162,11 @@ mod tests {
     fn peers_are_found_by_name() {
         let nowhere = Path::new("/nonexistent");
         let Ok(Found::Absent(text)) = find("llama.cpp", nowhere) else { panic!("it is not there") };
-        assert!(text.contains("scripts/peers.sh"), "{text}");
+        assert!(text.contains("assay reference install llama.cpp"), "{text}");
         let found = find("bitnet.cpp:/a/libggml.so", nowhere);
         assert_eq!(found, Ok(Found::Here(Source::Bitnet("/a/libggml.so".into()))));
         for bad in ["bitnet.cpp", "bitnet.cpp:", "whisper.cpp", ""] {
             assert!(find(bad, nowhere).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn the_script_fetches_what_is_pinned_here() {
-        let script = include_str!("../../../scripts/peers.sh");
-        for pinned in [PACKAGE, PACKAGE_VERSION, TARBALL_SHA256] {
-            assert!(script.contains(pinned), "{pinned} is not in scripts/peers.sh");
         }
     }
 }

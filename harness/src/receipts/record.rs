@@ -4,17 +4,26 @@ use super::error::{Error, Result};
 use super::machine;
 use super::text::{DateTime, Decimal, FileName, KernelName, Label, RegisterBits, Sha256Hex, Word};
 use super::types::{
-    CaseList, CheckedOperation, Claim, ComputePath, Contract, Digest, Divergence, Execution, Feeding,
-    Fixture, FloatEnvironment, FloatRegister, Greedy, Input, KernelCheckClaim, KernelResult, Kind, Logits,
-    Measurement, ModelFacts, ModelRunClaim, Parity, Phase, PluginCheckClaim, PluginFinding, PluginKernel,
-    PluginResult, Predicate, Reference, Sample, Sampling, Shape, Statement, Status, Subject, TensorFacts,
-    Thresholds, Work,
+    CaseList, CheckedOperation, Claim, ComputePath, Contract, DifferenceClass, Digest, Divergence, Execution,
+    Feeding, Fixture, FloatEnvironment, FloatRegister, Greedy, Input, KernelCheckClaim, KernelResult, Kind,
+    LiveParity, Logits, Measurement, ModelFacts, ModelRunClaim, OperationsAlone, Parity, Phase,
+    PluginCheckClaim, PluginFinding, PluginKernel, PluginResult, Predicate, Reference, RowDifference, Sample,
+    Sampling, Shape, Statement, Status, Subject, TensorFacts, Thresholds, Work,
+};
+#[cfg(unix)]
+use crate::parity::{
+    judge::Class,
+    live::{self, Live},
 };
 use crate::plugins;
+#[cfg(unix)]
+use crate::references;
+use crate::runs::compare::Comparison;
 use crate::runs::engine::{Backend, Run};
 use crate::runs::file::ModelFile;
 use crate::runs::golden::Golden;
 use crate::runs::parity::{self, COSINE_MIN};
+use crate::runs::thresholds::Asked;
 use assay_engine::decode;
 use assay_engine::exact::environment;
 use assay_engine::gguf::Gguf;
@@ -347,15 +356,14 @@ fn checked_operation(report: &OperationReport) -> Result<CheckedOperation> {
     })
 }
 
-fn comparison(golden: &Golden, found: &parity::Parity) -> Result<Parity> {
-    let (numbers, reference) = (&found.comparison, &golden.index.reference);
-    let steps = small(found.reference_tokens.len());
+/// The numbers of a comparison; what it was about is left to the caller.
+fn metrics(numbers: &Comparison) -> Result<Parity> {
     Ok(Parity {
         reference: Reference {
-            name: reference.name.clone(),
-            version: "golden logits".to_owned(),
-            commit: Some(reference.commit.clone()),
-            build: Some(reference.device.clone()),
+            name: String::new(),
+            version: String::new(),
+            commit: None,
+            build: None,
             sha256: None,
             known_defects: Vec::new(),
         },
@@ -368,6 +376,25 @@ fn comparison(golden: &Golden, found: &parity::Parity) -> Result<Parity> {
         kl_max: decimal(numbers.kl_max)?,
         top1_agree: small(numbers.top1_agree),
         top10_agree: decimal(numbers.top10_agree)?,
+        greedy: Greedy { steps: 0, equal: 0, first_divergence: None },
+        thresholds: Thresholds { cosine_min: decimal(COSINE_MIN)?, greedy_equal: 0 },
+        expected_logits_sha256: None,
+        live: None,
+    })
+}
+
+fn comparison(golden: &Golden, found: &parity::Parity) -> Result<Parity> {
+    let (numbers, reference) = (&found.comparison, &golden.index.reference);
+    let steps = small(found.reference_tokens.len());
+    Ok(Parity {
+        reference: Reference {
+            name: reference.name.clone(),
+            version: "golden logits".to_owned(),
+            commit: Some(reference.commit.clone()),
+            build: Some(reference.device.clone()),
+            sha256: None,
+            known_defects: Vec::new(),
+        },
         greedy: Greedy {
             steps,
             equal: small(found.equal_tokens()),
@@ -379,6 +406,118 @@ fn comparison(golden: &Golden, found: &parity::Parity) -> Result<Parity> {
         },
         thresholds: Thresholds { cosine_min: decimal(COSINE_MIN)?, greedy_equal: steps },
         expected_logits_sha256: Some(Sha256Hex::parse(&found.expected_sha256)?),
+        ..metrics(numbers)?
+    })
+}
+
+/// The receipt of one prompt that went through the engine and a reference.
+///
+/// # Errors
+/// - the file cannot be read again, or a name or number does not fit its field.
+#[cfg(unix)]
+pub fn of_prompt(
+    prepared: &references::Prepared,
+    (live, prompt): (&Live, &live::Prompt),
+    context: &LiveContext<'_>,
+) -> anyhow::Result<Statement> {
+    let file = &prepared.file;
+    let gguf = file.gguf()?;
+    let facts = model_facts(file, &gguf, &Model::load(&gguf, Some(prepared.activation))?)?;
+    let subject = Subject::model(FileName::parse(file.name())?, facts.sha256.clone());
+    let predicate = Predicate {
+        kind: Kind::Parity,
+        parity: Some(live_comparison(live, prompt, context)?),
+        status: status(prompt.judged.held()),
+        ..run_predicate(facts, &prompt.run)?
+    };
+    Ok(Statement::new(subject, predicate)?)
+}
+
+/// What a receipt of a live reference says beside the numbers.
+#[cfg(unix)]
+#[derive(Debug, Clone)]
+pub struct LiveContext<'c> {
+    asked: &'c Asked,
+    /// Digest of the reference's program, in hex, where there is one.
+    reference_sha256: Option<String>,
+    explained_by: &'c [&'static str],
+}
+
+#[cfg(unix)]
+impl<'c> LiveContext<'c> {
+    /// What was asked for, who was asked, and the ids of known mistakes that explain it.
+    pub fn new(
+        asked: &'c Asked,
+        reference: &references::Reference,
+        explained_by: &'c [&'static str],
+    ) -> LiveContext<'c> {
+        LiveContext { asked, reference_sha256: reference.sha256(), explained_by }
+    }
+}
+
+#[cfg(unix)]
+fn live_comparison(live: &Live, prompt: &live::Prompt, context: &LiveContext<'_>) -> Result<Parity> {
+    let (judged, numbers) = (&prompt.judged, &prompt.judged.comparison);
+    let differences = judged.differences.iter().map(|difference| {
+        Ok(RowDifference {
+            row: small(difference.row),
+            ours: difference.ours,
+            theirs: difference.theirs,
+            gap: decimal(difference.gap)?,
+            their_gap: decimal(difference.their_gap)?,
+            perturbation: decimal(difference.perturbation)?,
+            class: match difference.class {
+                Class::Tie => DifferenceClass::Tie,
+                Class::Mismatch => DifferenceClass::Mismatch,
+            },
+        })
+    });
+    let asked = &context.asked;
+    let added = LiveParity {
+        nmse_max: decimal(numbers.nmse_max.min(f64::MAX))?,
+        max_ulp: numbers.max_ulp.into(),
+        rank_max: small(numbers.rank_max),
+        own_cosine: decimal(judged.sensitivity)?,
+        differences: differences.collect::<Result<_>>()?,
+        operations: judged.operations.as_ref().map(|operations| OperationsAlone {
+            all: small(operations.all),
+            compared: small(operations.compared),
+            asked: small(operations.asked),
+            wrong: operations.wrong.clone(),
+        }),
+        tie_factor: decimal(asked.values.tie_factor)?,
+        thresholds_sha256: asked.file_sha256.as_deref().map(Sha256Hex::parse).transpose()?,
+        explained_by: context.explained_by.iter().map(|id| Word::parse(id)).collect::<Result<_>>()?,
+        notes: live.notes.clone(),
+    };
+    let (steps, equal) = (small(judged.steps), small(judged.equal_steps));
+    let ours = prompt.run.outcome.generated.get(judged.equal_steps).copied();
+    Ok(Parity {
+        reference: Reference {
+            name: live.identity.name.clone(),
+            version: live.identity.version.clone(),
+            commit: None,
+            build: live.identity.build.clone(),
+            sha256: context.reference_sha256.as_deref().map(Sha256Hex::parse).transpose()?,
+            known_defects: Vec::new(),
+        },
+        feeding: match live.feeding {
+            references::Feeding::OneTokenAtATime => Feeding::OneTokenAtATime,
+            references::Feeding::Batch => Feeding::Batch,
+        },
+        greedy: Greedy {
+            steps,
+            equal,
+            first_divergence: ours.zip(judged.other_token).map(|(ours, theirs)| Divergence {
+                step: equal,
+                ours,
+                theirs,
+            }),
+        },
+        thresholds: Thresholds { cosine_min: decimal(judged.cosine_min)?, greedy_equal: steps },
+        expected_logits_sha256: None,
+        live: Some(added),
+        ..metrics(numbers)?
     })
 }
 

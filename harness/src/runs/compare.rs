@@ -13,6 +13,12 @@ pub struct Comparison {
     pub cosine_mean: f64,
     /// Largest `|a_i − b_i|`.
     pub max_abs: f64,
+    /// Largest normalised mean squared error of a row, `Σ (a_i − b_i)² / Σ b_i²`.
+    pub nmse_max: f64,
+    /// Largest distance of two values in units in the last place: how many f32 lie between them, plus one.
+    pub max_ulp: u64,
+    /// Largest rank that the reference's most likely token has among ours, from 1.
+    pub rank_max: usize,
     /// Mean of `KL(b ‖ a) = Σ p_b (ln p_b − ln p_a)` in nats, `b` being the reference.
     pub kl_mean: f64,
     /// Largest of a row.
@@ -43,6 +49,9 @@ pub fn compare(ours: &[f32], reference: &[f32], vocab: usize) -> Option<Comparis
         cosine_min: -largest(|row| -row.cosine),
         cosine_mean: mean(|row| row.cosine),
         max_abs: largest(|row| row.max_abs),
+        nmse_max: largest(|row| row.nmse),
+        max_ulp: rows.iter().map(|row| row.max_ulp).max().unwrap_or(0),
+        rank_max: rows.iter().map(|row| row.rank).max().unwrap_or(1),
         kl_mean: mean(|row| row.kl),
         kl_max: largest(|row| row.kl),
         top1_agree: rows.iter().filter(|row| row.top1).count(),
@@ -53,6 +62,9 @@ pub fn compare(ours: &[f32], reference: &[f32], vocab: usize) -> Option<Comparis
 struct Row {
     cosine: f64,
     max_abs: f64,
+    nmse: f64,
+    max_ulp: u64,
+    rank: usize,
     kl: f64,
     top1: bool,
     top10: f64,
@@ -62,7 +74,10 @@ impl Row {
     fn of(a: &[f32], b: &[f32]) -> Row {
         Row {
             cosine: cosine(a, b),
-            max_abs: a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).abs()).fold(0.0, f64::max),
+            max_abs: max_abs(a, b),
+            nmse: nmse(a, b),
+            max_ulp: max_ulp(a, b),
+            rank: rank(a, argmax(b)),
             kl: kl(b, a),
             top1: argmax(a) == argmax(b),
             top10: top_overlap(a, b, 10),
@@ -74,8 +89,44 @@ fn dot(a: &[f32], b: &[f32]) -> f64 {
     a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
 }
 
+/// `max |a_i − b_i|`
+pub fn max_abs(a: &[f32], b: &[f32]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).abs()).fold(0.0, f64::max)
+}
+
+/// `Σ (a_i − b_i)² / Σ b_i²`; 0 for two rows of zeros, infinite if only `b` is zero.
+pub fn nmse(a: &[f32], b: &[f32]) -> f64 {
+    let error: f64 = a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum();
+    if error == 0.0 { 0.0 } else { error / dot(b, b) }
+}
+
+/// Rows of one size have a normalised mean squared error of 2 (1 − cosine); twice as much is allowed. The cosine alone would not see logits
+/// that are all twice too large.
+pub fn nmse_allowed(cosine_min: f64) -> f64 {
+    4.0 * (1.0 - cosine_min)
+}
+
+/// How many steps from one f32 to the next lead from `a` to `b`; both zeros are the same value.
+pub fn ulp(a: f32, b: f32) -> u64 {
+    let place = |v: f32| {
+        let magnitude = i64::from(v.to_bits() & 0x7fff_ffff);
+        if v.is_sign_negative() { -magnitude } else { magnitude }
+    };
+    place(a).abs_diff(place(b))
+}
+
+fn max_ulp(a: &[f32], b: &[f32]) -> u64 {
+    a.iter().zip(b).map(|(a, b)| ulp(*a, *b)).max().unwrap_or(0)
+}
+
+/// Place of token `of` in the order of `logits`, from 1.
+pub fn rank(logits: &[f32], of: usize) -> usize {
+    let order = by_logit(logits);
+    1 + (0..logits.len()).filter(|i| order(i, &of) == std::cmp::Ordering::Less).count()
+}
+
 /// 1 for two rows of zeros, 0 if only one of them is zero.
-fn cosine(a: &[f32], b: &[f32]) -> f64 {
+pub fn cosine(a: &[f32], b: &[f32]) -> f64 {
     let (aa, bb) = (dot(a, a), dot(b, b));
     if aa == 0.0 || bb == 0.0 {
         return if aa == bb { 1.0 } else { 0.0 };
@@ -118,6 +169,7 @@ mod tests {
         let same = compare(&x, &x, 20).expect("comparable");
         assert!((same.cosine_min - 1.0).abs() < 1e-15 && same.max_abs == 0.0 && same.kl_max == 0.0);
         assert_eq!((same.positions, same.top1_agree, same.top10_agree), (2, 2, 1.0));
+        assert_eq!((same.nmse_max, same.max_ulp, same.rank_max), (0.0, 0, 1));
     }
 
     #[test]
@@ -125,6 +177,13 @@ mod tests {
         let (a, b) = ([1.0, 0.0], [0.0, 1.0]);
         let apart = compare(&a, &b, 2).expect("comparable");
         assert_eq!((apart.cosine_min, apart.max_abs, apart.top1_agree), (0.0, 1.0, 0));
+        assert_eq!((apart.nmse_max, apart.rank_max), (2.0, 2));
+        assert_eq!((ulp(0.0, -0.0), ulp(1.0, 1.0 + f32::EPSILON), ulp(f32::from_bits(1), -0.0)), (0, 1, 1));
+        assert_eq!(ulp(f32::from_bits(1), -f32::from_bits(2)), 3);
+        assert_eq!(
+            (rank(&[1.0, 3.0, 3.0], 1), rank(&[1.0, 3.0, 3.0], 2), rank(&[1.0, 3.0, 3.0], 0)),
+            (1, 2, 3)
+        );
         // p = (1, e) / (1 + e): KL = (e - 1) / (e + 1)
         let e = std::f64::consts::E;
         assert!((apart.kl_mean - (e - 1.0) / (e + 1.0)).abs() < 1e-12, "{}", apart.kl_mean);

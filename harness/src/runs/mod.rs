@@ -8,7 +8,9 @@
 //! hostile.rs   the corpus of broken files held to a reader
 //! matrix.rs    one digest for every number of threads and every cut of the prompt
 //! compare.rs   the metrics, in fixed order in f64
+//! hypotheses.rs  the engine with a known mistake in its graph
 //! perplexity.rs  how well a model predicts a text
+//! thresholds.rs  what parity asks for; a file may ask for something else
 //! text.rs      generated text as it comes, and stop strings
 //! tiny.rs      the small trained model that is part of the program
 //! parity.rs    a run held to golden data: verdict and numbers
@@ -20,10 +22,12 @@ pub mod file;
 pub mod formats;
 pub mod golden;
 pub mod hostile;
+pub mod hypotheses;
 pub mod matrix;
 pub mod parity;
 pub mod perplexity;
 pub mod text;
+pub mod thresholds;
 pub mod tiny;
 
 /// What can go wrong around a run.
@@ -56,6 +60,14 @@ pub enum Error {
         expected: String,
         /// Digest of the file.
         got: String,
+    },
+    /// A file of thresholds is none.
+    #[error("{path}: {problem}; --thresholds takes a JSON file with fields of the table in docs/parity.md")]
+    Thresholds {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        problem: String,
     },
 }
 

@@ -3,10 +3,11 @@
 use super::compare::{Comparison, compare};
 use super::engine::{Backend, Run, run_with_logits};
 use super::golden::{Entry, Golden};
-use super::{Error, Result};
+use super::{Error, Result, hypotheses};
 use assay_engine::kernels::{Kernels, scalar};
 use assay_engine::kind::Kind;
-use assay_engine::model::{Activation, Model};
+use assay_engine::model::Model;
+use bumpalo::Bump;
 
 /// Smallest cosine of any position that parity with golden logits allows. Two float kernels of the same graph agree to the
 /// last digits until one int8 rounding flips; 0.9999 is what that costs at worst on the golden models.
@@ -119,48 +120,26 @@ const SAME_GRAPH: f64 = 0.999;
 /// `model`, are not. Generated tokens do not count: rounding may choose others.
 fn wrong_graph(model: &Model<'_>, run: &Run, logits: &[f32]) -> Result<Option<Kind>> {
     let vocab = run.outcome.vocab;
-    let near = |kernels: &'static Kernels, model: &Model<'_>| -> Result<bool> {
+    let distance = |kernels: &'static Kernels, model: &Model<'_>| -> Result<f64> {
         let backend = Backend { kernels, threads: run.backend.threads, batch: 0 };
         let (_, theirs) = run_with_logits(model, backend, &run.request.prompt, 0)?;
-        let rows = run.request.prompt.len();
-        let all = compare(&logits[..rows * vocab], &theirs[..rows * vocab], vocab);
-        Ok(all.is_some_and(|all| all.cosine_min >= SAME_GRAPH))
+        let values = run.request.prompt.len() * vocab;
+        let all = compare(&logits[..values], &theirs[..values], vocab);
+        Ok(all.map_or(f64::INFINITY, |all| 1.0 - all.cosine_min))
     };
-    if near(&scalar::KERNELS, model)? {
+    if distance(&scalar::KERNELS, model)? <= 1.0 - SAME_GRAPH {
         return Ok(None); // a matter of rounding
     }
-    let gate = match model.activation {
-        Activation::Relu2 => Activation::Silu,
-        _ => Activation::Relu2,
-    };
-    if gate == Activation::Silu && near(&scalar::KERNELS, &Model { activation: gate, ..model.clone() })? {
-        return Ok(Some(Kind::SiluForRelu2));
-    }
-    for (attention, feed_forward) in [(true, true), (true, false), (false, true)] {
-        let mut without = model.clone();
-        for layer in &mut without.weights.layers {
-            layer.attn_sub_norm = layer.attn_sub_norm.take().filter(|_| !attention);
-            layer.ffn_sub_norm = layer.ffn_sub_norm.take().filter(|_| !feed_forward);
-        }
-        if model.config.arch.sub_norms && near(&scalar::KERNELS, &without)? {
-            return Ok(Some(Kind::SubNormSkipped));
+    let memory = Bump::new();
+    let mut nearest = (1.0 - SAME_GRAPH, None);
+    for hypothesis in hypotheses::ALL {
+        let Some(mistaken) = hypothesis.apply(model, &scalar::KERNELS, &memory) else { continue };
+        let distance = distance(mistaken.kernels, &mistaken.model).unwrap_or(f64::INFINITY);
+        if distance <= nearest.0 {
+            nearest = (distance, Some(hypothesis.kind));
         }
     }
-    Ok(near(&LAYER_NORM, model)?.then_some(Kind::LayernormForRmsnorm))
-}
-
-/// The right kernels, with a layer norm in place of the RMS norm.
-static LAYER_NORM: Kernels = Kernels { rms_norm: layer_norm, ..scalar::KERNELS };
-
-/// `out_i = (x_i − mean) / sqrt(var + eps) · w_i`, in f64.
-fn layer_norm(x: &[f32], w: &[f32], eps: f32, out: &mut [f32]) {
-    let n = x.len() as f64;
-    let mean = x.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
-    let var = x.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / n;
-    let r = 1.0 / (var + f64::from(eps)).sqrt();
-    for ((out, &x), &w) in out.iter_mut().zip(x).zip(w) {
-        *out = ((f64::from(x) - mean) * r * f64::from(w)) as f32;
-    }
+    Ok(nearest.1)
 }
 
 fn not_comparable(entry: &Entry, problem: &str) -> Error {

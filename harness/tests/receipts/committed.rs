@@ -113,13 +113,14 @@ fn positive_examples_are_valid_and_fit_the_schema() {
     assert!(kinds.is_empty() || kinds == all, "an example of each kind, or none: {kinds:?}");
 }
 
-/// The files to commit below `negative/`: made from the first positive example of each kind.
+/// The files to commit below `negative/`: made from the first positive example of each kind, stored and live parity being two.
 fn negative_files() -> (Vec<Negative>, BTreeMap<PathBuf, Vec<u8>>) {
     let (mut examples, mut names, mut kinds) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
     let mut positives = positives();
     positives.sort_by_key(|(_, statement)| statement.predicate.kind);
     for (_, positive) in positives {
-        if kinds.insert(positive.predicate.kind) {
+        let live = positive.predicate.parity.as_ref().is_some_and(|parity| parity.live.is_some());
+        if kinds.insert((positive.predicate.kind, live)) {
             let of_kind = negatives(&positive).unwrap().into_iter();
             examples
                 .extend(of_kind.filter(|negative| negative.is_committed() && names.insert(negative.name)));

@@ -117,6 +117,7 @@ pub(crate) fn parity() -> Statement {
         greedy: Greedy { steps: 2, equal: 2, first_divergence: None },
         thresholds: Thresholds { cosine_min: decimal("0.9999"), greedy_equal: 2 },
         expected_logits_sha256: Some(Sha256Hex::of(b"logits")),
+        live: None,
     });
     canonical::seal(&mut statement).unwrap();
     statement

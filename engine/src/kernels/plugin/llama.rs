@@ -115,7 +115,7 @@ fn lacks(folder: &Path, backend: &str, symbol: &str) -> Error {
     refused(
         &path_of(folder, backend),
         format!("has no symbol {symbol}"),
-        "use the release that scripts/peers.sh fetches",
+        "use the release that `assay reference install llama.cpp` fetches",
     )
 }
 
@@ -129,7 +129,11 @@ unsafe fn load(folder: &Path, backend: &str) -> Result<Vec<Library>> {
         let library = unsafe { Library::new(full) };
         library.map_err(|e| {
             let problem = format!("cannot be loaded: {}", reason(&e));
-            refused(&path, problem, "libggml-base.so must lie beside it; run scripts/peers.sh again")
+            refused(
+                &path,
+                problem,
+                "libggml-base.so must lie beside it; run: assay reference install llama.cpp",
+            )
         })
     };
     Ok(vec![open(folder.join("libggml-base.so"))?, open(path_of(folder, backend))?])
@@ -166,7 +170,11 @@ pub unsafe fn open(folder: &Path, backend: &str, version: &str) -> Result<Loaded
         let name = unsafe { type_name(&libraries[0], row.id) };
         if name.as_deref() != Some(row.ggml) {
             let problem = format!("type {} is {name:?}, expected '{}'", row.id, row.ggml);
-            return Err(refused(&path, problem, "use the release that scripts/peers.sh fetches"));
+            return Err(refused(
+                &path,
+                problem,
+                "use the release that `assay reference install llama.cpp` fetches",
+            ));
         }
         // SAFETY: a number within the table, which lives as long as the library.
         let (traits, quantiser) = unsafe { (*traits_of(row.id), *traits_of(row.activations.id)) };
@@ -175,7 +183,11 @@ pub unsafe fn open(folder: &Path, backend: &str, version: &str) -> Result<Loaded
         if traits.vec_dot_type != activations.id || traits.nrows < 1 {
             let problem =
                 format!("{} meets type {}, expected {}", row.ggml, traits.vec_dot_type, activations.id);
-            return Err(refused(&path, problem, "use the release that scripts/peers.sh fetches"));
+            return Err(refused(
+                &path,
+                problem,
+                "use the release that `assay reference install llama.cpp` fetches",
+            ));
         }
         let declared = Declared {
             name: format!("llama.cpp/{backend}/vec_dot_{}_{}", row.ggml, activations.name),

@@ -6,11 +6,12 @@ use crate::receipts::text::{
     DateTime, Decimal, FileName, KernelName, Label, RegisterBits, Sha256Hex, U64, Word,
 };
 use crate::receipts::types::{
-    Claim, ComputePath, Correction, Device, DiscardReason, Discarded, Divergence, Fallback, FloatRegister,
-    Greedy, Input, KernelCheckClaim, Kind, Measurement, ModelRunClaim, Phase, PluginCheckClaim,
-    PluginFinding, PluginResult, Sample, Sampling, Statement, Status, Subject, TensorFacts, Work, operation,
+    Claim, ComputePath, Correction, Device, DifferenceClass, DiscardReason, Discarded, Divergence, Fallback,
+    FloatRegister, Greedy, Input, KernelCheckClaim, Kind, LiveParity, Measurement, ModelRunClaim,
+    OperationsAlone, Phase, PluginCheckClaim, PluginFinding, PluginResult, RowDifference, Sample, Sampling,
+    Statement, Status, Subject, TensorFacts, Work, operation,
 };
-use crate::receipts::verify::{MAX_BYTES, MAX_DEPTH, Rule, Verdict};
+use crate::receipts::verify::{MAX_BYTES, MAX_DEPTH, Rule, Verdict, operations_of};
 use Without::{CaughtBy, Passes, Unreadable};
 use serde_json::{Value, json};
 
@@ -122,6 +123,16 @@ pub(super) const CASES: &[Case] = &[
     case("decode-sample-missing", Rule::Measurement, Passes, Make::Statement(decode_sample_missing)),
     case("timed-without-a-model", Rule::Measurement, Passes, Make::Statement(timed_without_a_model)),
     case("impossible-metrics", Rule::ParityMetrics, Passes, Make::Statement(impossible_metrics)),
+    case("tie-that-is-none", Rule::ParityMetrics, Passes, Make::Statement(tie_that_is_none)),
+    case("difference-left-out", Rule::ParityMetrics, Passes, Make::Statement(difference_left_out)),
+    case("another-token-of-ours", Rule::ParityMetrics, Passes, Make::Statement(another_token_of_ours)),
+    case(
+        "more-steps-than-positions",
+        Rule::ParityMetrics,
+        CaughtBy(Rule::Status),
+        Make::Statement(more_steps_than_positions),
+    ),
+    case("operations-without-need", Rule::ParityMetrics, Passes, Make::Statement(operations_without_need)),
     case("lowered-threshold", Rule::ParityMetrics, Passes, Make::Statement(lowered_threshold)),
     case("lowered-steps", Rule::ParityMetrics, Passes, Make::Statement(lowered_steps)),
     case("no-greedy-steps", Rule::ParityMetrics, Passes, Make::Statement(no_greedy_steps)),
@@ -643,6 +654,71 @@ fn kernel_of_another_operation(statement: &mut Statement) -> Option<()> {
     let row = counter(statement, operation::ATTENTION_VALUES)?;
     row.kernel = KernelName::parse(&format!("gemv_i2s_i8/{}", row.kernel.isa())).ok()?;
     statement.predicate.execution.fallbacks.is_empty().then_some(())
+}
+
+/// Another token, far from ours, called a tie.
+fn tie_that_is_none(statement: &mut Statement) -> Option<()> {
+    let live = live_of(statement)?;
+    live.differences.clear();
+    live.rank_max = 2;
+    live.differences.push(RowDifference {
+        row: 0,
+        ours: 0,
+        theirs: 1,
+        gap: Decimal::parse("5").ok()?,
+        their_gap: Decimal::parse("5").ok()?,
+        perturbation: Decimal::parse("0.5").ok()?,
+        class: DifferenceClass::Tie,
+    });
+    let parity = statement.predicate.parity.as_mut()?;
+    parity.top1_agree = parity.positions.checked_sub(1)?;
+    agrees(statement)
+}
+
+/// One row less agrees, and none differs.
+fn difference_left_out(statement: &mut Statement) -> Option<()> {
+    let live = live_of(statement)?;
+    live.differences.clear();
+    live.rank_max = 1;
+    let parity = statement.predicate.parity.as_mut()?;
+    parity.top1_agree = parity.positions.checked_sub(1)?;
+    agrees(statement)
+}
+
+/// The operations decide, though the logits of the model say enough.
+fn operations_without_need(statement: &mut Statement) -> Option<()> {
+    let all = operations_of(statement.predicate.model.as_ref()?);
+    let live = live_of(statement)?;
+    live.operations =
+        Some(OperationsAlone { all, compared: all, asked: (3 * all).div_ceil(4), wrong: Vec::new() });
+    agrees(statement)
+}
+
+/// What a live reference added, if the thresholds are those of the table.
+fn live_of(statement: &mut Statement) -> Option<&mut LiveParity> {
+    statement.predicate.parity.as_mut()?.live.as_mut().filter(|live| live.thresholds_sha256.is_none())
+}
+
+/// More steps than rows.
+fn more_steps_than_positions(statement: &mut Statement) -> Option<()> {
+    live_of(statement)?;
+    let parity = statement.predicate.parity.as_mut()?;
+    (parity.positions, parity.greedy.equal) = (1, parity.greedy.steps.checked_sub(1)?);
+    Some(())
+}
+
+/// Another token than the claim's, far down the vocabulary.
+fn another_token_of_ours(statement: &mut Statement) -> Option<()> {
+    let vocab = statement.predicate.model.as_ref()?.shape.vocab;
+    live_of(statement)?.differences.last_mut()?.ours = vocab;
+    Some(())
+}
+
+/// It held, with all greedy steps equal: then nothing but what was done to it is wrong.
+fn agrees(statement: &Statement) -> Option<()> {
+    let parity = statement.predicate.parity.as_ref()?;
+    let equal = parity.greedy.equal == parity.greedy.steps && parity.top1_agree >= parity.greedy.equal;
+    (equal && statement.predicate.status == Status::Held).then_some(())
 }
 
 fn lowered_threshold(statement: &mut Statement) -> Option<()> {

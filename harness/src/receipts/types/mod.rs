@@ -18,7 +18,8 @@ pub use model::{
     ModelRunClaim, PluginCheckClaim, PluginKernel, Sampling, Shape, TensorFacts,
 };
 pub use results::{
-    Divergence, Feeding, Greedy, KernelResult, Parity, PluginFinding, PluginResult, Reference, Thresholds,
+    DifferenceClass, Divergence, Feeding, Greedy, KernelResult, LiveParity, OperationsAlone, Parity,
+    PluginFinding, PluginResult, Reference, RowDifference, Thresholds,
 };
 
 use super::text::{DateTime, FileName, Sha256Hex};

@@ -1,6 +1,6 @@
 //! What comparisons found: against another implementation, and of kernels against the scalar ones.
 
-use crate::receipts::text::{Decimal, KernelName, Label, Sha256Hex, Word};
+use crate::receipts::text::{Decimal, KernelName, Label, Sha256Hex, U64, Word};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +35,82 @@ pub struct Parity {
     pub thresholds: Thresholds,
     /// The digest that our logits must have, when another implementation of the contract gave one.
     pub expected_logits_sha256: Option<Sha256Hex>,
+    /// What a reference that ran beside the engine adds. Absent for stored logits, not `null`: receipts from before there were
+    /// such references have the same form.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "LiveParity")]
+    pub live: Option<LiveParity>,
+}
+
+/// What a reference that ran beside the engine adds. It was fed our tokens, one at a time, after it had chosen its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LiveParity {
+    /// Largest normalised mean squared error of a row.
+    pub nmse_max: Decimal,
+    /// Largest distance of two logits in units in the last place.
+    pub max_ulp: U64,
+    /// Largest rank of the reference's most likely token among ours, from 1.
+    pub rank_max: u32,
+    /// Smallest cosine of a row of ours and the same row when only roundings change.
+    pub own_cosine: Decimal,
+    /// Rows with another most likely token.
+    pub differences: Vec<RowDifference>,
+    /// The operations one by one, where roundings alone take the logits so far that they say nothing; `null` elsewhere.
+    pub operations: Option<OperationsAlone>,
+    /// A difference is a tie up to this many times what changed roundings do to a logit.
+    pub tie_factor: Decimal,
+    /// Digest of the file that the thresholds come from; `null` for the table of this version.
+    pub thresholds_sha256: Option<Sha256Hex>,
+    /// Known mistakes that explain the reference, the best first.
+    pub explained_by: Vec<Word>,
+    /// What the reference, and the preparation of the model, have to say.
+    pub notes: Vec<String>,
+}
+
+/// The operations of a model, each run on the reference's own input.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OperationsAlone {
+    /// How many there are.
+    #[schemars(range(min = 1))]
+    pub all: u32,
+    /// How many could be compared.
+    pub compared: u32,
+    /// As many must be.
+    pub asked: u32,
+    /// Names of those that differ by more than roundings do.
+    pub wrong: Vec<String>,
+}
+
+/// A row with another most likely token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RowDifference {
+    /// The row, from 0.
+    pub row: u32,
+    /// Our token.
+    pub ours: u32,
+    /// The reference's.
+    pub theirs: u32,
+    /// How far our logit of our token is above our logit of theirs.
+    pub gap: Decimal,
+    /// How far the reference's logit of its token is above its logit of ours.
+    pub their_gap: Decimal,
+    /// The largest change of a logit of this row when only roundings change.
+    pub perturbation: Decimal,
+    /// What it means.
+    pub class: DifferenceClass,
+}
+
+/// What a difference of tokens means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum DifferenceClass {
+    /// Other roundings of the same arithmetic may choose the other.
+    Tie,
+    /// Roundings do not explain it.
+    Mismatch,
 }
 
 /// The other implementation.

@@ -6,12 +6,14 @@
 mod claim;
 mod execution;
 mod files;
+mod live;
 mod model;
 mod plugins;
 mod results;
 mod rules;
 mod tensors;
 
+pub(crate) use live::operations_of;
 pub use rules::{Outcome, Report, Rule, RuleResult, Verdict};
 
 use super::text::{DateTime, Sha256Hex};

@@ -1,8 +1,8 @@
 //! Rules on what comparisons found, and whether the status follows from it.
 
 use super::claim::{does_not_apply, kernel_check, model_parts};
-use super::plugins;
 use super::{Broken, Finding, Held, Missing, Options, require};
+use super::{live, plugins};
 use crate::receipts::types::{Input, KernelCheckClaim, KernelResult, Kind, Parity, Statement, Status};
 use crate::runs::parity::COSINE_MIN;
 use assay_engine::kernels::check::{CASES_VERSION, operations};
@@ -29,17 +29,27 @@ pub(super) fn parity_metrics(statement: &Statement, _: &Options) -> Finding {
     let apart = kl_max != 0.0 || parity.top1_agree != parity.positions;
     require!(number(&parity.max_abs) > 0.0 || !apart, "no logits differ, but what follows from them does");
     let thresholds = &parity.thresholds;
+    let asked = match &parity.live {
+        Some(live) => live::asked(live).unwrap_or_else(|| number(&thresholds.cosine_min)),
+        None => COSINE_MIN,
+    };
     require!(
-        number(&thresholds.cosine_min) == COSINE_MIN && thresholds.greedy_equal == parity.greedy.steps,
-        "held to a cosine of {} and {} equal steps, not to {COSINE_MIN} and all {}",
+        number(&thresholds.cosine_min) == asked && thresholds.greedy_equal == parity.greedy.steps,
+        "held to a cosine of {} and {} equal steps, not to {asked} and all {}",
         thresholds.cosine_min,
         thresholds.greedy_equal,
         parity.greedy.steps
     );
+    if let Some(misfit) = parity.live.as_ref().and_then(|live| live::misfit(statement, parity, live)) {
+        return Broken(misfit);
+    }
     match model_parts(statement).and_then(|(model, input, claim)| {
         greedy_misfit(parity, input, model.shape.vocab, &claim.generated_token_ids)
     }) {
         Some(misfit) => Broken(misfit),
+        None if parity.live.as_ref().is_some_and(|live| live.thresholds_sha256.is_some()) => {
+            Missing("held to thresholds of a file, which are not those of this version".to_owned())
+        }
         None => Held(format!("{} positions, {} greedy steps", parity.positions, parity.greedy.steps)),
     }
 }
@@ -50,9 +60,10 @@ fn greedy_misfit(parity: &Parity, input: &Input, vocab: u32, generated: &[u32]) 
     if greedy.steps == 0 || greedy.steps != input.steps {
         return Some(format!("{} greedy steps of {}", greedy.steps, input.steps));
     }
-    // Rows are compared up to the one that chose the first different token.
+    // Stored logits are compared up to the row that chose the first different token; a live reference is fed our tokens.
     let prompt = input.prompt_token_ids.len() as u64;
-    if u64::from(parity.positions) != prompt + u64::from(greedy.equal) {
+    let compared = if parity.live.is_some() { greedy.steps } else { greedy.equal };
+    if u64::from(parity.positions) != prompt + u64::from(compared) {
         let (positions, equal) = (parity.positions, greedy.equal);
         return Some(format!("{positions} positions, of a prompt of {prompt} and {equal} equal steps"));
     }
@@ -144,6 +155,9 @@ pub(super) fn status(statement: &Statement, _: &Options) -> Finding {
 }
 
 fn thresholds_met(parity: &Parity) -> bool {
+    if let Some(live) = &parity.live {
+        return live::met(parity, live);
+    }
     parity.cosine_min.to_f64() >= parity.thresholds.cosine_min.to_f64()
         && parity.greedy.equal >= parity.thresholds.greedy_equal
 }
