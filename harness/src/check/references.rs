@@ -153,6 +153,6 @@ fn seen(cells: &[Cell]) -> String {
 fn receipt(side: &Side, reference: &Reference, cell: &Cell, asked: &Asked) -> anyhow::Result<Statement> {
     let live = cell.live.as_ref().expect("it held");
     let worst = live.worst().expect("it has prompts");
-    let context = LiveContext::new(asked, reference, &[]);
-    record::of_prompt(&side.prepared, (live, worst), &context)
+    let context = LiveContext::new(&side.prepared, asked, reference, &[])?;
+    Ok(record::of_prompt(&context, (live, worst))?)
 }

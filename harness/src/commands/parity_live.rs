@@ -99,9 +99,9 @@ pub(super) fn run(args: &args::Parity, path: &Path, name: &str) -> anyhow::Resul
             .flat_map(|diagnosis| &diagnosis.suspects)
             .map(|suspect| suspect.id)
             .collect();
-        let context = record::LiveContext::new(&asked, &reference, &explained_by);
+        let context = record::LiveContext::new(&prepared, &asked, &reference, &explained_by)?;
         for prompt in &live.prompts {
-            let statement = record::of_prompt(&prepared, (&live, prompt), &context)?;
+            let statement = record::of_prompt(&context, (&live, prompt))?;
             output.receipts.push(canonical::write(out, &statement)?);
         }
     }

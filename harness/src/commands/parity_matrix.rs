@@ -198,8 +198,8 @@ fn written(
     if let (Some(out), Some(live)) = (&args.out, &cell.live)
         && let Some(worst) = live.worst()
     {
-        let context = LiveContext::new(asked, reference, &explained_by);
-        let statement = record::of_prompt(&side.prepared, (live, worst), &context)?;
+        let context = LiveContext::new(&side.prepared, asked, reference, &explained_by)?;
+        let statement = record::of_prompt(&context, (live, worst))?;
         receipt = Some(canonical::write(out, &statement)?);
     }
     Ok(Row {

@@ -66,11 +66,13 @@ fn list(json: bool) -> anyhow::Result<Exit> {
     let folder = peers::folder();
     let mut lines = Vec::new();
     for listed in LIST {
-        let found = references::find(listed.name, None, &std::env::current_exe()?, &folder, false);
-        let missing = match found {
-            Ok(Found::Here(_)) => None,
-            Ok(Found::Absent(why)) => Some(why),
-            Err(error) => Some(error.to_string()),
+        let missing = match listed.name.contains(':') {
+            true => Some("yours to build".to_owned()),
+            false => match references::find(listed.name, None, &std::env::current_exe()?, &folder, false) {
+                Ok(Found::Here(_)) => None,
+                Ok(Found::Absent(why)) => Some(why),
+                Err(error) => Some(error.to_string()),
+            },
         };
         lines.push(Line { name: listed.name, what: listed.what, here: missing.is_none(), missing });
     }

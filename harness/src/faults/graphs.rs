@@ -95,6 +95,16 @@ pub(super) fn matrix(table: fn(&mut Kernels)) -> anyhow::Result<Option<String>> 
     Ok(problem(&cells, &entry.exact_v1_logits_sha256).map(|said| format!("{MODEL}: {said}")))
 }
 
+fn silu(model: &mut Model<'_>) {
+    model.activation = Activation::Silu;
+}
+
+fn without_sub_norms(model: &mut Model<'_>) {
+    for layer in &mut model.weights.layers {
+        (layer.attn_sub_norm, layer.ffn_sub_norm) = (None, None);
+    }
+}
+
 const fn graph(
     kind: Kind,
     what: &'static str,
@@ -121,7 +131,7 @@ pub(super) const PLAYED: &[Fault] = &[
         Kind::SiluForRelu2,
         "a reference with SiLU for a model of squared ReLU",
         "microsoft/BitNet#588, #602",
-        |model| model.activation = Activation::Silu,
+        silu,
         |_| (),
     ),
     played(
@@ -135,12 +145,7 @@ pub(super) const PLAYED: &[Fault] = &[
         Kind::SubNormSkipped,
         "a reference without both sub-norms",
         "EffortlessMetrics/BitNet-rs",
-        |model| {
-            model.weights.layers.iter_mut().for_each(|layer| {
-                layer.attn_sub_norm = None;
-                layer.ffn_sub_norm = None;
-            });
-        },
+        without_sub_norms,
         |_| (),
     ),
     played(
@@ -155,10 +160,7 @@ pub(super) const PLAYED: &[Fault] = &[
         "a reference that ignores the scales of tensors",
         "microsoft/BitNet#468",
         |_| (),
-        |k| {
-            k.dequantise_i32 =
-                |acc, s, _, out| out.iter_mut().zip(acc).for_each(|(y, &acc)| *y = acc as f32 / s)
-        },
+        |k| k.dequantise_i32 = kernels::without_scale,
     ),
     played(
         Kind::WrongGroup,
@@ -199,7 +201,7 @@ pub(super) const FAULTS: &[Fault] = &[
         Kind::SiluForRelu2,
         "a graph with SiLU for a model of squared ReLU",
         "microsoft/BitNet#588, #602",
-        |model| model.activation = Activation::Silu,
+        silu,
         |_| (),
     ),
     graph(
@@ -220,12 +222,7 @@ pub(super) const FAULTS: &[Fault] = &[
         Kind::SubNormSkipped,
         "a graph without both sub-norms",
         "EffortlessMetrics/BitNet-rs",
-        |model| {
-            model.weights.layers.iter_mut().for_each(|layer| {
-                layer.attn_sub_norm = None;
-                layer.ffn_sub_norm = None;
-            });
-        },
+        without_sub_norms,
         |_| (),
     ),
     graph(

@@ -74,6 +74,11 @@ pub(super) fn sum_twice(w: &[u8], n: usize, x: &Acts, out: &mut [i32]) {
     out.iter_mut().for_each(|sum| *sum -= x.natural().iter().map(|&q| i32::from(q)).sum::<i32>());
 }
 
+/// Sums that are not multiplied by the scale of the weights.
+pub(super) fn without_scale(acc: &[i32], s: f32, _: f32, out: &mut [f32]) {
+    out.iter_mut().zip(acc).for_each(|(y, &acc)| *y = acc as f32 / s);
+}
+
 /// I2_S rows summed as `maddubs` and `add_epi16` do: pairs of bytes in `lanes` lanes of 16 bits, taken to 32 bits after
 /// `blocks` blocks of 32 bytes.
 fn narrow(
@@ -342,10 +347,7 @@ pub(super) const FAULTS: &[Fault] = &[
         "sums are not multiplied by the scale of the tensor",
         "microsoft/BitNet#468",
         "dequantise_i32",
-        |k| {
-            k.dequantise_i32 =
-                |acc, s, _, out| out.iter_mut().zip(acc).for_each(|(y, &acc)| *y = acc as f32 / s)
-        },
+        |k| k.dequantise_i32 = without_scale,
     ),
     fault(
         Kind::MissingScale,

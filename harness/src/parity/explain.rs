@@ -88,8 +88,7 @@ impl Explanation {
     /// What is to be said in a sentence or two.
     pub fn sentence(&self) -> String {
         let alone = self.cells.iter().filter(|cell| cell.alone.is_some()).count();
-        let tried =
-            format!("{alone} of {} operations could be run on the reference's own inputs", self.cells.len());
+        let tried = format!("{alone} of {} operations were compared", self.cells.len());
         match (self.first_wrong(), self.first_apart()) {
             (Some(cell), _) => {
                 let at = cell.worst.map_or(String::new(), |Element { row, element, ours, theirs, ulp }| {
@@ -164,6 +163,8 @@ fn cells(
         .collect();
     // What each operation is run on: the reference's tensors, and where it gives none what the engine makes of those that it gave.
     let mut chain: Vec<Cow<'_, [f32]>> = Vec::new();
+    // What roundings may have done to each of them since the last that was given.
+    let mut slack: Vec<f64> = Vec::new();
     let mut cells = Vec::new();
     for (i, node) in nodes.iter().enumerate() {
         let mut cell = Cell {
@@ -173,7 +174,11 @@ fn cells(
             given: theirs[i].is_some(),
             whole: None,
             alone: None,
-            allowed: allowed(node, plan.thresholds),
+            allowed: node
+                .inputs
+                .iter()
+                .map(|&input| slack[input])
+                .fold(allowed(node, plan.thresholds), f64::max),
             wrong: false,
             worst: None,
         };
@@ -192,6 +197,7 @@ fn cells(
         };
         let Some(theirs) = theirs[i] else {
             chain.push(Cow::Owned(alone));
+            slack.push(cell.allowed);
             cells.push(cell);
             continue;
         };
@@ -208,6 +214,7 @@ fn cells(
         }
         cell.wrong = cell.alone.is_some_and(|alone| alone > cell.allowed);
         chain.push(Cow::Borrowed(theirs));
+        slack.push(0.0);
         cells.push(cell);
     }
     Ok(cells)

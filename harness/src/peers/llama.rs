@@ -98,7 +98,7 @@ impl Llama {
                 bytes: api.node_bytes,
                 data: api.node_data,
             };
-            let taps = taps.map_or(std::ptr::null_mut(), |taps| Box::into_raw(Box::new(taps.over(nodes))));
+            let taps = Taps::given_away(taps, nodes);
             if !taps.is_null() {
                 (params.cb_eval, params.cb_eval_user_data) = (watch as Eval as *const c_void, taps.cast());
             }
@@ -228,8 +228,8 @@ impl Loaded for Llama {
     }
 
     fn tapped(&mut self) -> Result<BTreeMap<String, Vec<f32>>> {
-        // SAFETY: the pointer is the box's that was given away at the start, or null; the callback runs only while tokens are fed.
-        unsafe { self.taps.as_mut() }.map_or_else(|| Ok(BTreeMap::new()), Taps::take)
+        // SAFETY: nothing is being computed.
+        unsafe { Taps::tapped(self.taps) }
     }
 }
 

@@ -41,12 +41,23 @@ impl Taps {
         self.wanted.is_empty() && self.squared_relu == 0
     }
 
-    pub(super) fn over(self, nodes: Nodes) -> Taps {
-        Taps { nodes: Some(nodes), ..self }
+    /// Gives taps away as what a context is given beside [`watch`]; null where there are none.
+    pub(super) fn given_away(taps: Option<Taps>, nodes: Nodes) -> *mut Taps {
+        let over = |taps| Box::into_raw(Box::new(Taps { nodes: Some(nodes), ..taps }));
+        taps.map_or(std::ptr::null_mut(), over)
+    }
+
+    /// The rows of the token that was fed last, by what [`Taps::given_away`] gave.
+    ///
+    /// # Safety
+    /// - nothing is being computed: the callback has them while something is.
+    pub(super) unsafe fn tapped(taps: *mut Taps) -> Result<BTreeMap<String, Vec<f32>>, String> {
+        // SAFETY: the pointer is that of a box which lives for ever, or null.
+        unsafe { taps.as_mut() }.map_or_else(|| Ok(BTreeMap::new()), Taps::take)
     }
 
     /// The rows of the token that was fed last.
-    pub(super) fn take(&mut self) -> Result<BTreeMap<String, Vec<f32>>, String> {
+    fn take(&mut self) -> Result<BTreeMap<String, Vec<f32>>, String> {
         let rows = std::mem::take(&mut self.rows);
         let replaced = std::mem::take(&mut self.replaced);
         if replaced != self.squared_relu && self.problem.is_none() {

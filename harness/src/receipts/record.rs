@@ -410,33 +410,12 @@ fn comparison(golden: &Golden, found: &parity::Parity) -> Result<Parity> {
     })
 }
 
-/// The receipt of one prompt that went through the engine and a reference.
-///
-/// # Errors
-/// - the file cannot be read again, or a name or number does not fit its field.
-#[cfg(unix)]
-pub fn of_prompt(
-    prepared: &references::Prepared,
-    (live, prompt): (&Live, &live::Prompt),
-    context: &LiveContext<'_>,
-) -> anyhow::Result<Statement> {
-    let file = &prepared.file;
-    let gguf = file.gguf()?;
-    let facts = model_facts(file, &gguf, &Model::load(&gguf, Some(prepared.activation))?)?;
-    let subject = Subject::model(FileName::parse(file.name())?, facts.sha256.clone());
-    let predicate = Predicate {
-        kind: Kind::Parity,
-        parity: Some(live_comparison(live, prompt, context)?),
-        status: status(prompt.judged.held()),
-        ..run_predicate(facts, &prompt.run)?
-    };
-    Ok(Statement::new(subject, predicate)?)
-}
-
-/// What a receipt of a live reference says beside the numbers.
+/// What receipts of one model beside one reference have in common.
 #[cfg(unix)]
 #[derive(Debug, Clone)]
 pub struct LiveContext<'c> {
+    file_name: FileName,
+    facts: ModelFacts,
     asked: &'c Asked,
     /// Digest of the reference's program, in hex, where there is one.
     reference_sha256: Option<String>,
@@ -445,14 +424,39 @@ pub struct LiveContext<'c> {
 
 #[cfg(unix)]
 impl<'c> LiveContext<'c> {
-    /// What was asked for, who was asked, and the ids of known mistakes that explain it.
+    /// The file that both sides ran, what was asked for, who was asked, and the ids of known mistakes that explain it.
+    ///
+    /// # Errors
+    /// - the file cannot be read again, or its name not be written.
     pub fn new(
+        prepared: &references::Prepared,
         asked: &'c Asked,
         reference: &references::Reference,
         explained_by: &'c [&'static str],
-    ) -> LiveContext<'c> {
-        LiveContext { asked, reference_sha256: reference.sha256(), explained_by }
+    ) -> anyhow::Result<LiveContext<'c>> {
+        let file = &prepared.file;
+        let gguf = file.gguf()?;
+        let facts = model_facts(file, &gguf, &Model::load(&gguf, Some(prepared.activation))?)?;
+        let file_name = FileName::parse(file.name())?;
+        Ok(LiveContext { file_name, facts, asked, reference_sha256: reference.sha256(), explained_by })
     }
+}
+
+/// The receipt of one prompt that went through the engine and a reference.
+///
+/// # Errors
+/// - a name or number does not fit its field.
+#[cfg(unix)]
+pub fn of_prompt(context: &LiveContext<'_>, (live, prompt): (&Live, &live::Prompt)) -> Result<Statement> {
+    let facts = context.facts.clone();
+    let subject = Subject::model(context.file_name.clone(), facts.sha256.clone());
+    let predicate = Predicate {
+        kind: Kind::Parity,
+        parity: Some(live_comparison(live, prompt, context)?),
+        status: status(prompt.judged.held()),
+        ..run_predicate(facts, &prompt.run)?
+    };
+    Statement::new(subject, predicate)
 }
 
 #[cfg(unix)]

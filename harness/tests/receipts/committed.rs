@@ -117,10 +117,13 @@ fn positive_examples_are_valid_and_fit_the_schema() {
 fn negative_files() -> (Vec<Negative>, BTreeMap<PathBuf, Vec<u8>>) {
     let (mut examples, mut names, mut kinds) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
     let mut positives = positives();
-    positives.sort_by_key(|(_, statement)| statement.predicate.kind);
+    let kind = |statement: &Statement| {
+        let live = statement.predicate.parity.as_ref().is_some_and(|parity| parity.live.is_some());
+        (statement.predicate.kind, live)
+    };
+    positives.sort_by_key(|(_, statement)| kind(statement));
     for (_, positive) in positives {
-        let live = positive.predicate.parity.as_ref().is_some_and(|parity| parity.live.is_some());
-        if kinds.insert((positive.predicate.kind, live)) {
+        if kinds.insert(kind(&positive)) {
             let of_kind = negatives(&positive).unwrap().into_iter();
             examples
                 .extend(of_kind.filter(|negative| negative.is_committed() && names.insert(negative.name)));
