@@ -255,7 +255,7 @@ mod tests {
 
     #[test]
     fn a_low_cosine_is_a_failure() {
-        let larger = judged(&[2.0, 0.0, 0.0, 2.0, 2.0, 1.98], &[1], 1.0);
+        let larger = judged(&[4.0, 0.0, 0.0, 4.0, 4.0, 3.96], &[1], 1.0);
         assert!(larger.failures()[0].starts_with("the logits have another size"), "{:?}", larger.failures());
         let apart = judged(&[1.0, 1.0, 0.0, 1.0, 1.0, 0.99], &[1], 1.0);
         assert!(apart.failures()[0].starts_with("cosine 0.707"), "{:?}", apart.failures());
