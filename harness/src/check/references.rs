@@ -2,6 +2,7 @@
 
 use super::{Context, Row};
 use crate::files;
+use crate::parity::Error;
 use crate::parity::live::Plan;
 use crate::parity::matrix::{Cell, Side, Verdict, cell, seeded_prompts, side};
 use crate::plugins::peers;
@@ -11,6 +12,7 @@ use crate::references::{Found, Kind, Reference, find};
 use crate::runs::engine::Backend;
 use crate::runs::thresholds::Asked;
 use crate::runs::tiny::{self, Expected};
+use assay_engine::gguf::Gguf;
 use assay_engine::kernels;
 use assay_engine::model::Model;
 use std::path::{Path, PathBuf};
@@ -64,8 +66,8 @@ pub(super) fn live_parity(context: &mut Context<'_>) -> anyhow::Result<Vec<State
         for own in &models {
             let folder = folder.path().join(own.path.file_stem().unwrap_or_default());
             std::fs::create_dir_all(&folder)?;
-            let prompts = |model: &Model<'_>| prompts(model, &own.prompt);
-            sides.push(side(&own.path, (kind, None), &folder, &plan, &prompts, context.progress)?);
+            let prompts = |_: &Gguf<'_>, model: &Model<'_>| Ok::<_, Error>(prompts(model, &own.prompt));
+            sides.push(side(&own.path, (kind, None), &folder, &plan, prompts, context.progress)?);
         }
         for reference in &references {
             let row = beside(context, reference, &sides, &plan, &asked, &mut statements)?;

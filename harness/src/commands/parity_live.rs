@@ -93,12 +93,7 @@ pub(super) fn run(args: &args::Parity, path: &Path, name: &str) -> anyhow::Resul
     };
     let mut output = Output::of(path, &prepared, &plan, &live, diagnosis);
     if let Some(out) = &args.out {
-        let explained_by: Vec<&'static str> = output
-            .diagnosis
-            .iter()
-            .flat_map(|diagnosis| &diagnosis.suspects)
-            .map(|suspect| suspect.id)
-            .collect();
+        let explained_by = output.diagnosis.as_ref().map_or_else(Vec::new, Diagnosis::ids);
         let context = record::LiveContext::new(&prepared, &asked, &reference, &explained_by)?;
         for prompt in &live.prompts {
             let statement = record::of_prompt(&context, (&live, prompt))?;
@@ -138,7 +133,7 @@ fn look(
     let ours = ours(model, plan.backend, plan.steps, prompts, say)?;
     let live = compare(reference, (prepared, model), &ours, plan, say)?;
     let Some(worst) = live.worst() else { return Ok((live, None, None)) };
-    let tokens = worst.tokens();
+    let tokens = worst.run.tokens();
     let diagnosis = match live.held() {
         true => None,
         false => Some(diagnose(model, plan.backend, &tokens, &worst.theirs, plan.thresholds, say)?),

@@ -5,15 +5,16 @@ use super::reference;
 use crate::args;
 use crate::exit::Exit;
 use crate::output;
+use assay_engine::gguf::Gguf;
 use assay_engine::model::Model;
 use assay_harness::files;
 use assay_harness::fixtures;
+use assay_harness::parity::diagnose::Diagnosis;
 use assay_harness::parity::live::Plan;
 use assay_harness::parity::matrix::{Cell, Numbers, Side, Verdict, cell, side};
 use assay_harness::receipts::canonical;
 use assay_harness::receipts::record::{self, LiveContext};
 use assay_harness::references::{Kind, Reference};
-use assay_harness::runs::file::ModelFile;
 use assay_harness::runs::golden::Golden;
 use assay_harness::runs::thresholds::Asked;
 use assay_harness::runs::tiny;
@@ -148,11 +149,8 @@ fn row(
             continue;
         }
         let activation = args.activation.map(Into::into);
-        let made = given(args, path).and_then(|given| {
-            let prompts = |_: &Model<'_>| given.clone();
-            Ok(side(path, (kind, activation), folder.path(), plan, &prompts, say)?)
-        });
-        let side = match made {
+        let prompts = |gguf: &Gguf<'_>, model: &Model<'_>| prompts(args, gguf, model);
+        let side = match side(path, (kind, activation), folder.path(), plan, prompts, say) {
             Ok(side) => side,
             // The engine, or no form of it that the reference could read: said for each, and the other models go on.
             Err(error) => {
@@ -177,13 +175,6 @@ fn row(
     Ok(rows)
 }
 
-/// The prompts for a model.
-fn given(args: &args::Parity, path: &Path) -> anyhow::Result<Vec<Vec<u32>>> {
-    let file = ModelFile::open(path)?;
-    let gguf = file.gguf()?;
-    prompts(args, &gguf, &Model::load(&gguf, None)?)
-}
-
 /// A line of the table; a receipt of the prompt that came out worst.
 fn written(
     args: &args::Parity,
@@ -192,8 +183,7 @@ fn written(
     cell: Cell,
     asked: &Asked,
 ) -> anyhow::Result<Row> {
-    let explained_by: Vec<&'static str> =
-        cell.diagnosis.iter().flat_map(|diagnosis| &diagnosis.suspects).map(|suspect| suspect.id).collect();
+    let explained_by = cell.diagnosis.as_ref().map_or_else(Vec::new, Diagnosis::ids);
     let mut receipt = None;
     if let (Some(out), Some(live)) = (&args.out, &cell.live)
         && let Some(worst) = live.worst()

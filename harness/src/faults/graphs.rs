@@ -55,7 +55,7 @@ pub(super) fn reference(
     let model = Model::load(&gguf, None)?;
     let backend = Backend { kernels: best(), threads: processors(), batch: 0 };
     let (run, ours) = run_with_logits(&model, backend, &entry.prompt_token_ids, STEPS)?;
-    let tokens = [&entry.prompt_token_ids[..], &run.outcome.generated].concat();
+    let tokens = run.tokens();
     let sensitivity = sensitivity(&model, backend, &tokens, &ours)?;
     let mut faulty = model.clone();
     graph(&mut faulty);

@@ -1,13 +1,11 @@
 //! The known mistakes that explain what a reference computed.
 
 use super::Result;
-use crate::runs::compare::compare;
-use crate::runs::engine::{Backend, run_with_logits};
-use crate::runs::hypotheses::{self, Change, Hypothesis};
+use crate::runs::engine::Backend;
+use crate::runs::hypotheses::{self, Hypothesis};
 use crate::runs::thresholds::Thresholds;
 use assay_engine::kind::Kind;
 use assay_engine::model::Model;
-use bumpalo::Bump;
 use serde::Serialize;
 
 /// Bytes of weights above which misread weights, kept as f32, are not tried.
@@ -49,6 +47,11 @@ impl Suspect {
 }
 
 impl Diagnosis {
+    /// Ids of the suspects, the best first.
+    pub fn ids(&self) -> Vec<&'static str> {
+        self.suspects.iter().map(|suspect| suspect.id).collect()
+    }
+
     /// In a sentence: "behaves like `silu-for-relu2` (cosine 0.99998; correct engine 0.81), microsoft/BitNet#588".
     pub fn sentence(&self) -> String {
         let Some(Suspect { id, what, source, cosine, .. }) = self.suspects.first() else {
@@ -77,12 +80,7 @@ pub fn diagnose(
     thresholds: &Thresholds,
     progress: &mut dyn FnMut(&str),
 ) -> Result<Diagnosis> {
-    let vocab = model.config.vocab;
-    let cosine = |model: &Model<'_>, backend| -> Result<Option<f64>> {
-        let (_, ours) = run_with_logits(model, backend, tokens, 0)?;
-        Ok(compare(&ours, theirs, vocab).map(|found| found.cosine_min))
-    };
-    let correct = cosine(model, backend)?.unwrap_or(-1.0);
+    let correct = hypotheses::cosine(model, backend, tokens, theirs)?.unwrap_or(-1.0);
     let large = model.bytes_per_token() > MISREAD_MAX;
     let (mut suspects, mut tried, mut left_out) = (Vec::new(), 0, 0);
     for hypothesis in hypotheses::ALL {
@@ -91,11 +89,9 @@ pub fn diagnose(
             continue;
         }
         progress(&format!("is it {}?", hypothesis.kind.id()));
-        let memory = Bump::new();
-        let Some(mistaken) = hypothesis.apply(model, backend.kernels, &memory) else { continue };
+        let Some(cosine) = hypothesis.cosine(model, backend, tokens, theirs) else { continue };
         tried += 1;
-        let backend = Backend { kernels: mistaken.kernels, ..backend };
-        let Ok(Some(cosine)) = cosine(&mistaken.model, backend) else { continue };
+        let Some(cosine) = cosine else { continue };
         let Hypothesis { kind, what, source, .. } = *hypothesis;
         suspects.push(Suspect { id: kind.id(), what, source, cosine, kind });
     }
@@ -110,11 +106,4 @@ pub fn diagnose(
     }
     let why = |n| format!("{n} misreadings of weights: the model is larger than {MISREAD_MAX} bytes");
     Ok(Diagnosis { correct, suspects, tried, not_tried: (left_out > 0).then(|| why(left_out)) })
-}
-
-impl Hypothesis {
-    /// It keeps weights in memory, decoded.
-    fn misreads_weights(&self) -> bool {
-        matches!(self.change, Change::Values(_) | Change::NoScale)
-    }
 }

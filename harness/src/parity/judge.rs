@@ -16,16 +16,6 @@ pub enum Class {
     Mismatch,
 }
 
-impl Class {
-    /// Its name in tables.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Class::Tie => "tie",
-            Class::Mismatch => "mismatch",
-        }
-    }
-}
-
 /// A row, after the same tokens, whose largest logit is another token's.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Difference {

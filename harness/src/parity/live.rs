@@ -31,21 +31,10 @@ pub struct Plan<'p> {
 pub struct Prompt {
     /// The engine's run.
     pub run: Run,
-    /// The reference's own tokens.
-    pub reference_tokens: Vec<u32>,
     /// The comparison.
     pub judged: Judged,
-    /// The engine's logits, `(prompt + steps, vocab)`.
-    pub ours: Vec<f32>,
-    /// The reference's, fed our tokens.
+    /// The reference's logits, fed our tokens, `(prompt + steps, vocab)`.
     pub theirs: Vec<f32>,
-}
-
-impl Prompt {
-    /// All tokens that both sides were fed: the prompt and our own.
-    pub fn tokens(&self) -> Vec<u32> {
-        [&self.run.request.prompt[..], &self.run.outcome.generated].concat()
-    }
 }
 
 /// What was found for some prompts.
@@ -83,8 +72,7 @@ pub fn ours(
     let one = |(i, prompt): (usize, &Vec<u32>)| {
         progress(&format!("prompt {} of {} on the engine", i + 1, prompts.len()));
         let (run, logits) = run_with_logits(model, backend, prompt, steps)?;
-        let tokens = [&prompt[..], &run.outcome.generated].concat();
-        let sensitivity = sensitivity(model, backend, &tokens, &logits)?;
+        let sensitivity = sensitivity(model, backend, &run.tokens(), &logits)?;
         Ok(Ours { run, logits, sensitivity })
     };
     prompts.iter().enumerate().map(one).collect()
@@ -121,7 +109,7 @@ pub fn compare(
         (ours.run.outcome.generated != theirs.generated).then_some(i)
     };
     let again: Vec<usize> = ours.iter().zip(&sequences).enumerate().filter_map(differs).collect();
-    let forced: Vec<Sequence> = again.iter().map(|&i| sequence(i, tokens(&ours[i]), 0)).collect();
+    let forced: Vec<Sequence> = again.iter().map(|&i| sequence(i, ours[i].run.tokens(), 0)).collect();
     let mut forced = match forced.is_empty() {
         true => Vec::new(),
         false => {
@@ -149,7 +137,7 @@ pub fn compare(
         })?;
         if judged.unstable && !judged.held() {
             progress(&format!("{} on prompt {} of {}, operation by operation", reference.name, i + 1, all));
-            judged.operations = match explain(model, reference, prepared, &tokens(ours), plan) {
+            judged.operations = match explain(model, reference, prepared, &ours.run.tokens(), plan) {
                 Ok(explanation) if explanation.logits != theirs => {
                     let problem = "it gives other logits for the same tokens when it is run again".to_owned();
                     return Err(Error::Reference {
@@ -163,20 +151,10 @@ pub fn compare(
                 Err(error) => return Err(error),
             };
         }
-        prompts.push(Prompt {
-            run: ours.run.clone(),
-            reference_tokens: rows.generated,
-            judged,
-            ours: ours.logits.clone(),
-            theirs,
-        });
+        prompts.push(Prompt { run: ours.run.clone(), judged, theirs });
     }
     notes.extend(prepared.note.clone());
     Ok(Live { identity, feeding, notes, prompts })
-}
-
-fn tokens(ours: &Ours) -> Vec<u32> {
-    [&ours.run.request.prompt[..], &ours.run.outcome.generated].concat()
 }
 
 fn sequence(i: usize, tokens: Vec<u32>, steps: usize) -> Sequence {

@@ -5,6 +5,7 @@ use super::judge::Class;
 use super::live::{Live, Ours, Plan, Prompt, compare, ours};
 use super::{Error, Result};
 use crate::references::{Failure, Kind, Prepared, Reference, prepare};
+use assay_engine::gguf::Gguf;
 use assay_engine::model::{Activation, Model};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
@@ -136,23 +137,23 @@ pub struct Side {
     pub ours: Vec<Ours>,
 }
 
-/// Prepares `model` for references of `kind`, and runs the engine on it. Prompts follow from the vocabulary.
+/// Prepares `model` for references of `kind`, and runs the engine on it. Prompts follow from the model.
 ///
 /// # Errors
-/// - the model cannot be read or run, or none of llama.cpp's formats holds its weights exactly.
-pub fn side(
+/// - the model cannot be read or run, or none of llama.cpp's formats holds its weights exactly; that of `prompts`.
+pub fn side<E: From<Error>>(
     model: &Path,
     (kind, activation): (Kind, Option<Activation>),
     folder: &Path,
     plan: &Plan<'_>,
-    prompts: &dyn Fn(&Model<'_>) -> Vec<Vec<u32>>,
+    prompts: impl Fn(&Gguf<'_>, &Model<'_>) -> Result<Vec<Vec<u32>>, E>,
     progress: &mut dyn FnMut(&str),
-) -> Result<Side> {
-    let prepared = prepare(model, kind, activation, folder)?;
+) -> Result<Side, E> {
+    let prepared = prepare(model, kind, activation, folder).map_err(Error::from)?;
     let ours = {
-        let gguf = prepared.file.gguf()?;
-        let model = Model::load(&gguf, Some(prepared.activation))?;
-        ours(&model, plan.backend, plan.steps, &prompts(&model), progress)?
+        let gguf = prepared.file.gguf().map_err(Error::from)?;
+        let model = Model::load(&gguf, Some(prepared.activation)).map_err(Error::from)?;
+        ours(&model, plan.backend, plan.steps, &prompts(&gguf, &model)?, progress)?
     };
     Ok(Side { prepared, ours })
 }
@@ -199,7 +200,7 @@ pub fn cell(
     let worst = live.worst().expect("a prompt that does not hold");
     let failures = worst.judged.failures().join("; ");
     let diagnosis =
-        diagnose(&model, plan.backend, &worst.tokens(), &worst.theirs, plan.thresholds, progress)?;
+        diagnose(&model, plan.backend, &worst.run.tokens(), &worst.theirs, plan.thresholds, progress)?;
     let explained = !diagnosis.suspects.is_empty();
     let verdict = if explained { Verdict::Explained } else { Verdict::Mismatch };
     let why = format!("{failures}; {}", diagnosis.sentence());

@@ -3,10 +3,12 @@
 //! A library of another release has other structs under the same names, and a call through the wrong one corrupts memory. So
 //! each struct stands in its module with the values that the library's own constructor must give, and is held to them before anything else is
 //! called: which bytes the constructor writes (the size), and what stands in every field.
-#![expect(unsafe_code, reason = "reads what a C function has written")]
+#![expect(unsafe_code, reason = "loads shared libraries, and reads what a C function has written")]
 
+use libloading::Library;
 use std::ffi::{c_char, c_int, c_void};
 use std::mem::MaybeUninit;
+use std::path::{Path, PathBuf};
 
 /// Memory of the library.
 pub(super) type Handle = *mut c_void;
@@ -66,6 +68,20 @@ macro_rules! functions {
             }
         }
     };
+}
+
+/// Opens a library. `not_ours` says what it means that it cannot be.
+///
+/// # Safety
+/// - code of strangers runs in this process from now on.
+pub(super) unsafe fn open(
+    path: PathBuf,
+    not_ours: fn(&Path, &str) -> String,
+) -> Result<(PathBuf, Library), String> {
+    let full = path.canonicalize().map_err(|e| not_ours(&path, &format!("cannot be opened: {e}")))?;
+    // SAFETY: the caller's promise.
+    let library = unsafe { Library::new(&full) };
+    library.map(|library| (full, library)).map_err(|e| not_ours(&path, &format!("cannot be loaded: {e}")))
 }
 
 /// What a constructor gives.

@@ -130,10 +130,6 @@ impl Llama {
         }
     }
 
-    pub(super) fn facts(&self) -> &Facts {
-        &self.facts
-    }
-
     /// Forgets all tokens but the first `keep`.
     pub(super) fn keep(&mut self, keep: usize) -> Result<()> {
         let keep = keep.min(self.fed.len());
@@ -191,18 +187,6 @@ impl Llama {
         Ok(())
     }
 
-    /// The logits after the last token.
-    pub(super) fn logits(&self) -> Result<&[f32]> {
-        // SAFETY: the context is alive; a row has as many logits as the vocabulary has tokens, until the next call.
-        unsafe {
-            let row = (self.api.logits)(self.context, -1);
-            if row.is_null() {
-                return Err(format!("llama.cpp has no logits{}; feed a token first", logged()));
-            }
-            Ok(std::slice::from_raw_parts(row, self.facts.vocab as usize))
-        }
-    }
-
     /// Sends the threads to sleep: without this they poll for a while after each request, on cores that others measure on.
     pub(super) fn sleep(&self) {
         // SAFETY: the pool is alive, and nothing is being computed. The next computation wakes it.
@@ -224,7 +208,14 @@ impl Loaded for Llama {
     }
 
     fn row(&self) -> Result<&[f32]> {
-        self.logits()
+        // SAFETY: the context is alive; a row has as many logits as the vocabulary has tokens, until the next call.
+        unsafe {
+            let row = (self.api.logits)(self.context, -1);
+            if row.is_null() {
+                return Err(format!("llama.cpp has no logits{}; feed a token first", logged()));
+            }
+            Ok(std::slice::from_raw_parts(row, self.facts.vocab as usize))
+        }
     }
 
     fn tapped(&mut self) -> Result<BTreeMap<String, Vec<f32>>> {

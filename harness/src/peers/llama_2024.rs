@@ -3,7 +3,7 @@
 //! Source: `llama.h` of that month, and a C program against it that printed offsets and defaults.
 #![expect(unsafe_code, reason = "loads shared libraries and calls them through function pointers")]
 
-use super::abi::{Eval, Handle, Log, built, held};
+use super::abi::{Eval, Handle, Log, built, held, open};
 use super::llama::{c_path, int, level_of_errors, log, logged};
 use super::taps::{Nodes, Taps, watch};
 use super::{Facts, Load, Loaded, UBATCH, digests};
@@ -137,15 +137,8 @@ impl Api {
                     .into(),
             );
         }
-        let open = |name: &str| {
-            let path = folder.join(name);
-            let full = path.canonicalize().map_err(|e| not_ours(&path, &format!("cannot be opened: {e}")))?;
-            // SAFETY: the caller's promise.
-            let library = unsafe { Library::new(&full) };
-            library
-                .map(|library| (full, library))
-                .map_err(|e| not_ours(&path, &format!("cannot be loaded: {e}")))
-        };
+        // SAFETY: the caller's promise.
+        let open = |name: &str| unsafe { open(folder.join(name), not_ours) };
         let libraries = Libraries { ggml: open("libggml.so")?, llama: open("libllama.so")? };
         let path = libraries.llama.0.clone();
         // SAFETY: the caller's promise; the constructors are called before anything else, with room for any struct.

@@ -1,7 +1,7 @@
 //! The C interface of llama.cpp v0.5.0, as far as it is used: the layouts, in one place.
 #![expect(unsafe_code, reason = "loads shared libraries and calls them through function pointers")]
 
-use super::abi::{Handle, Log, held};
+use super::abi::{Handle, Log, held, open};
 use crate::plugins::peers::{LLAMA_VERSION, PACKAGE, PACKAGE_VERSION};
 use assay_engine::kernels::plugin::llama::path_of;
 use libloading::Library;
@@ -168,14 +168,8 @@ impl Api {
         if !cfg!(all(target_arch = "x86_64", target_os = "linux")) {
             return Err(format!("{PACKAGE} is for x86-64 Linux; run this on such a machine"));
         }
-        let open = |path: PathBuf| {
-            let full = path.canonicalize().map_err(|e| not_ours(&path, &format!("cannot be opened: {e}")))?;
-            // SAFETY: the caller's promise.
-            let library = unsafe { Library::new(&full) };
-            library
-                .map(|library| (full, library))
-                .map_err(|e| not_ours(&path, &format!("cannot be loaded: {e}")))
-        };
+        // SAFETY: the caller's promise.
+        let open = |path: PathBuf| unsafe { open(path, not_ours) };
         let libraries = Libraries {
             base: open(folder.join("libggml-base.so"))?,
             ggml: open(named(folder, "libggml"))?,

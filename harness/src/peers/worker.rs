@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "loads libraries of another program: this process is there to bear it")]
 
 use super::llama::Llama;
-use super::{Load, Reply, Request};
+use super::{Load, Loaded as _, Reply, Request};
 use crate::plugins::fault;
 use std::io::{BufRead as _, Write as _};
 use std::time::Instant;
@@ -47,7 +47,7 @@ fn answer(llama: &mut Llama, request: &Request) -> Result<Reply, String> {
             let prompt = ids(llama, prompt, *steps)?;
             llama.become_prompt(&prompt)?;
             let step = |_| {
-                let next = largest(llama.logits()?);
+                let next = largest(llama.row()?);
                 timed(|| llama.feed(&[next]))
             };
             Ok(Reply::Decoded { ns: (0..*steps).map(step).collect::<Result<_, _>>()? })
@@ -56,7 +56,7 @@ fn answer(llama: &mut Llama, request: &Request) -> Result<Reply, String> {
             let tokens = ids(llama, tokens, 0)?;
             llama.keep(0)?;
             llama.feed(&tokens)?;
-            Ok(Reply::Logits { bits: llama.logits()?.iter().map(|logit| logit.to_bits()).collect() })
+            Ok(Reply::Logits { bits: llama.row()?.iter().map(|logit| logit.to_bits()).collect() })
         }
     }
 }

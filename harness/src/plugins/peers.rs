@@ -75,14 +75,7 @@ fn find_llama(backend: Option<&str>, folder: &Path) -> Result<Found> {
         );
         return Ok(Found::Absent(text));
     }
-    let digest = hex::encode(Sha256::digest(files::read(&tarball, TARBALL_LIMIT)?));
-    if digest != TARBALL_SHA256 {
-        return Err(Error::Plugin {
-            path: tarball.display().to_string(),
-            problem: format!("has the SHA-256 {digest}, expected {TARBALL_SHA256}"),
-            advice: "remove it and run: assay reference install llama.cpp",
-        });
-    }
+    verify(&tarball)?;
     let backends = llama::backends(&libraries)?;
     match backend {
         Some(backend) if !backends.iter().any(|known| known == backend) => Err(Error::Input {
@@ -92,6 +85,19 @@ fn find_llama(backend: Option<&str>, folder: &Path) -> Result<Found> {
         }),
         backend => Ok(Found::Here(Source::Llama(libraries, backend.map(str::to_owned)))),
     }
+}
+
+/// Holds a tarball to the one that is pinned.
+pub(crate) fn verify(tarball: &Path) -> Result<()> {
+    let digest = hex::encode(Sha256::digest(files::read(tarball, TARBALL_LIMIT)?));
+    if digest == TARBALL_SHA256 {
+        return Ok(());
+    }
+    Err(Error::Plugin {
+        path: tarball.display().to_string(),
+        problem: format!("has the SHA-256 {digest}, expected {TARBALL_SHA256}"),
+        advice: "remove it and run: assay reference install llama.cpp",
+    })
 }
 
 impl Source {

@@ -105,10 +105,7 @@ pub fn find(name: &str, abi: Option<&str>, assay: &Path, folder: &Path, unmodifi
                 own(&["llama.cpp", &said(&options)?], Kind::Llama)
             }
             Peer::Here(_) => Found::Absent(format!("'{name}' runs no whole models here")),
-            Peer::Absent(_) => Found::Absent(format!(
-                "llama.cpp is not in {}; get it with: assay reference install llama.cpp",
-                folder.display()
-            )),
+            Peer::Absent(why) => Found::Absent(why),
         }),
         "library" => {
             let options = library(name, abi, unmodified)?;

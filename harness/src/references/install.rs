@@ -2,9 +2,8 @@
 
 use super::find::TRANSFORMERS;
 use crate::files;
-use crate::plugins::peers::{PACKAGE, PACKAGE_VERSION, TARBALL, TARBALL_SHA256};
+use crate::plugins::peers::{PACKAGE, PACKAGE_VERSION, TARBALL, verify};
 use anyhow::{Context as _, bail, ensure};
-use sha2::{Digest as _, Sha256};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -12,8 +11,6 @@ use std::process::{Command, Stdio};
 const SCRIPT: &str = include_str!("../../references/transformers_reference.py");
 /// What it runs on.
 const PACKAGES: [&str; 3] = ["torch==2.15.0", "transformers==5.23.0", "numpy==2.4.6"];
-/// Largest tarball that is read.
-const TARBALL_MAX: usize = 64 << 20;
 
 /// Installs the reference `name` into `folder`; returns what is to be said.
 ///
@@ -52,16 +49,6 @@ fn llama(folder: &Path, progress: &mut dyn FnMut(&str)) -> anyhow::Result<String
     }
     std::fs::rename(work.keep(), &place)?;
     Ok(format!("llama.cpp (npm package {PACKAGE} {PACKAGE_VERSION}) is in {}", place.display()))
-}
-
-fn verify(tarball: &Path) -> anyhow::Result<()> {
-    let digest = hex::encode(Sha256::digest(files::read(tarball, TARBALL_MAX)?));
-    ensure!(
-        digest == TARBALL_SHA256,
-        "{}: SHA-256 {digest} is not the one that is pinned ({TARBALL_SHA256}); remove it and try again",
-        tarball.display()
-    );
-    Ok(())
 }
 
 fn transformers(folder: &Path, progress: &mut dyn FnMut(&str)) -> anyhow::Result<String> {

@@ -40,7 +40,7 @@ impl Abi {
     }
 
     /// Architectures of the engine that its libraries may have.
-    const fn architectures(self) -> &'static [&'static str] {
+    pub(super) const fn architectures(self) -> &'static [&'static str] {
         match self {
             Abi::LlamaCpp050 => &["bitnet", "llama"],
             Abi::BitnetCpp => &["bitnet", "bitnet-b1.58", "bitnet-25", "llama"],
@@ -87,9 +87,9 @@ fn describe(options: &LlamaOptions) -> Result<(), Ended> {
         protocol: PROTOCOL,
         reference: match options.abi {
             Abi::LlamaCpp050 => {
-                identity("llama.cpp", LLAMA_VERSION, options.backend.as_deref().unwrap_or("best"))
+                identity("llama.cpp", LLAMA_VERSION, build(options.backend.as_deref().unwrap_or("best")))
             }
-            Abi::BitnetCpp => identity("library", "of October 2024, or bitnet.cpp", "of the user"),
+            Abi::BitnetCpp => identity("library", "of October 2024, or bitnet.cpp", build("of the user")),
         },
         architectures: options.abi.architectures().iter().map(|name| (*name).to_owned()).collect(),
         tensors: tensors::NAMES.iter().map(|name| (*name).to_owned()).collect(),
@@ -98,8 +98,8 @@ fn describe(options: &LlamaOptions) -> Result<(), Ended> {
     writeln!(std::io::stdout(), "{text}").map_err(|e| (2, e.to_string()))
 }
 
-fn identity(name: &str, version: &str, backend: &str) -> Identity {
-    Identity { name: name.to_owned(), version: version.to_owned(), build: Some(build(backend)) }
+fn identity(name: &str, version: &str, build: String) -> Identity {
+    Identity { name: name.to_owned(), version: version.to_owned(), build: Some(build) }
 }
 
 fn build(backend: &str) -> String {
@@ -113,7 +113,7 @@ fn run(options: &LlamaOptions, request: &Path, out: &Path) -> Result<(), Ended> 
     if request.protocol != PROTOCOL {
         return Err((CANNOT, format!("version {} of the protocol is not spoken here", request.protocol)));
     }
-    let (squared_relu, layers) = override_gate(options, &request)?;
+    let squared_relu = override_gate(options, &request)?;
     let longest = request.sequences.iter().map(|s| s.tokens.len() + s.steps as usize).max().unwrap_or(1);
     let load = Load {
         folder: options.folder.clone(),
@@ -123,8 +123,7 @@ fn run(options: &LlamaOptions, request: &Path, out: &Path) -> Result<(), Ended> 
         context: u32::try_from(longest).map_err(|e| failed(&e))?,
     };
     let wanted: BTreeSet<String> = request.sequences.iter().flat_map(|s| s.tensors.iter().cloned()).collect();
-    let squared_relu_layers = if squared_relu { layers } else { 0 };
-    let taps = Some(Taps::new(wanted, squared_relu_layers)).filter(|taps| !taps.is_empty());
+    let taps = Some(Taps::new(wanted, squared_relu)).filter(|taps| !taps.is_empty());
     // SAFETY: this process exists to bear what the libraries do; nothing in it is of value.
     let mut llama: Box<dyn Loaded> = unsafe {
         match options.abi {
@@ -152,16 +151,13 @@ fn run(options: &LlamaOptions, request: &Path, out: &Path) -> Result<(), Ended> 
         _ => name,
     };
     let mut notes = vec![format!("{name} calls the model {}", facts.model)];
-    notes.extend(squared_relu.then(|| {
+    notes.extend((squared_relu > 0).then(|| {
         "the gated product of every layer was replaced by squared ReLU (llama.cpp's graph has SiLU)"
             .to_owned()
     }));
     let answer = Answer {
         protocol: PROTOCOL,
-        reference: Identity {
-            build: Some(format!("{}; {}", build(backend), loaded.join(", "))),
-            ..identity(name, &facts.version, backend)
-        },
+        reference: identity(name, &facts.version, format!("{}; {}", build(backend), loaded.join(", "))),
         feeding: Feeding::OneTokenAtATime,
         notes,
         sequences,
@@ -173,8 +169,8 @@ fn run(options: &LlamaOptions, request: &Path, out: &Path) -> Result<(), Ended> 
     Ok(())
 }
 
-/// Whether the gate must be replaced, in how many layers: the model wants squared ReLU, and the graph of its architecture has SiLU.
-fn override_gate(options: &LlamaOptions, request: &Request) -> Result<(bool, usize), Ended> {
+/// Layers in which the gate must be replaced: all, if the model wants squared ReLU and the graph of its architecture has SiLU; else none.
+fn override_gate(options: &LlamaOptions, request: &Request) -> Result<usize, Ended> {
     let file = assay_engine::MappedFile::open(&request.model).map_err(|e| (2, e.to_string()))?;
     let gguf = Gguf::parse(file.bytes()).map_err(|e| (2, e.to_string()))?;
     let name = gguf.str("general.architecture").map_err(|e| (2, e.to_string()))?;
@@ -187,10 +183,10 @@ fn override_gate(options: &LlamaOptions, request: &Request) -> Result<(bool, usi
     let wanted =
         [Activation::Relu2, Activation::Silu].into_iter().find(|gate| gate.name() == request.activation);
     match wanted {
-        Some(wanted) if wanted == own || options.unmodified => Ok((false, 0)),
+        Some(wanted) if wanted == own || options.unmodified => Ok(0),
         Some(Activation::Relu2) => {
             let config = Config::read(&gguf).map_err(|e| (2, e.to_string()))?;
-            Ok((true, config.layers))
+            Ok(config.layers)
         }
         _ => Err((CANNOT, format!("llama.cpp's graph has no gate '{}'", request.activation))),
     }

@@ -1,5 +1,6 @@
 //! The file that a reference can read. Both sides run the same bytes: where it must be a copy, the engine runs the copy too.
 
+use super::Abi;
 use super::find::Kind;
 use crate::convert::{self, Request};
 use crate::runs::file::ModelFile;
@@ -48,8 +49,6 @@ const LLAMA_FORMATS: [Format; 10] = [
     Format::Q4_1,
     Format::Q6K,
 ];
-/// Architectures that it has, of ours.
-const LLAMA_ARCHITECTURES: [&str; 2] = ["bitnet", "llama"];
 
 /// The file at `path` for a reference of `kind`; a copy goes into `folder`. `activation` overrides the architecture's gate.
 ///
@@ -69,7 +68,7 @@ pub fn prepare(
         let arch = config.arch;
         (activation.unwrap_or(arch.activation), arch.name, foreign_format(&gguf)?)
     };
-    let renamed = !LLAMA_ARCHITECTURES.contains(&architecture);
+    let renamed = !Abi::LlamaCpp050.architectures().contains(&architecture);
     if kind == Kind::Program || (!renamed && foreign.is_none()) {
         return Ok(Prepared { path, file, activation: gate, note: None });
     }

@@ -53,6 +53,13 @@ pub struct Run {
     pub environment: FloatEnvironment,
 }
 
+impl Run {
+    /// All tokens that were fed: the prompt and those that were generated.
+    pub fn tokens(&self) -> Vec<u32> {
+        [&self.request.prompt[..], &self.outcome.generated].concat()
+    }
+}
+
 /// Runs `prompt` and `steps` greedy tokens. `on_logits` is given each row of logits with its token.
 ///
 /// # Errors

@@ -3,6 +3,9 @@
 //! A mistake in the reading of weights is not run as a kernel: the weights are decoded, misread, and kept as f32, so that one way serves every
 //! format. Their activations are rounded as those of the format that the file has.
 
+use super::Result;
+use super::compare::compare;
+use super::engine::{Backend, run_with_logits};
 use assay_engine::kernels::acts::{Quantiser, wanted_by};
 use assay_engine::kernels::{self, GemmFloats, GemvFloats, Kernels};
 use assay_engine::kind::Kind;
@@ -21,20 +24,20 @@ pub struct Hypothesis {
     pub what: &'static str,
     /// Where it was published.
     pub source: &'static str,
-    pub(crate) change: Change,
+    change: Change,
 }
 
 /// What is wrong.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Change {
+enum Change {
     /// The gate is this one.
     Gate(Activation),
     /// Norms are left out: before `attn_output`, before `ffn_down`.
     SubNorms(bool, bool),
     /// An operation is another one.
     Table(fn(&mut Kernels)),
-    /// Values of ternary weights are read so, given those of the matrix and its columns.
-    Values(fn(&[i8], usize) -> Vec<f32>),
+    /// Values of ternary weights are read so.
+    Values(fn(&[i8]) -> Vec<f32>),
     /// The scale of ternary weights, and of `.scale` tensors, is 1.
     NoScale,
 }
@@ -84,25 +87,25 @@ pub const ALL: &[Hypothesis] = &[
         Kind::WrongGroup,
         "64 weights are unpacked from 16 bytes, 128 lie in 32",
         "microsoft/BitNet#470, #585, #598",
-        Change::Values(|v, _| permuted(v, |i| source_of(i / 64 * 16 + i % 16, i % 64 / 16))),
+        Change::Values(|v| permuted(v, |i| source_of(i / 64 * 16 + i % 16, i % 64 / 16))),
     ),
     of(
         Kind::SequentialDecode,
         "four neighbours are read from a byte",
         "microsoft/BitNet#598, #600, #610",
-        Change::Values(|v, _| permuted(v, |i| source_of(i / 4, i % 4))),
+        Change::Values(|v| permuted(v, |i| source_of(i / 4, i % 4))),
     ),
     of(
         Kind::SequentialDecode,
         "four neighbours are read from a byte, lowest bits first",
         "ggml-org/llama.cpp#28769",
-        Change::Values(|v, _| permuted(v, |i| source_of(i / 4, 3 - i % 4))),
+        Change::Values(|v| permuted(v, |i| source_of(i / 4, 3 - i % 4))),
     ),
     of(
         Kind::CodeMapWithoutZero,
         "codes are read as -2, -1, +1",
         "EffortlessMetrics/BitNet-rs (QK256)",
-        Change::Values(|v, _| {
+        Change::Values(|v| {
             v.iter().map(|&v| [-2.0, -1.0, 1.0, 2.0][usize::from((v + 1) as u8 & 3)]).collect()
         }),
     ),
@@ -110,28 +113,54 @@ pub const ALL: &[Hypothesis] = &[
         Kind::ActivationSumTwice,
         "the sum of activations is subtracted once more",
         "microsoft/BitNet#600, #610",
-        Change::Values(|v, _| v.iter().map(|&v| f32::from(v) - 1.0).collect()),
+        Change::Values(|v| v.iter().map(|&v| f32::from(v) - 1.0).collect()),
     ),
     of(
         Kind::ActivationSumForgotten,
         "codes 0, 1, 2 are multiplied as they are",
         "no report",
-        Change::Values(|v, _| v.iter().map(|&v| f32::from(v) + 1.0).collect()),
+        Change::Values(|v| v.iter().map(|&v| f32::from(v) + 1.0).collect()),
     ),
 ];
 
 /// A model with a mistake in it, and the memory that its weights are in.
-#[derive(Debug)]
-pub struct Mistaken<'a> {
-    /// The model.
-    pub model: Model<'a>,
+struct Mistaken<'a> {
+    model: Model<'a>,
     /// What runs it. It lives for ever: a few hundred bytes for each hypothesis that is tried.
-    pub kernels: &'static Kernels,
+    kernels: &'static Kernels,
+}
+
+/// Smallest cosine of a row of `logits`, `(tokens, vocab)`, and the model's own after the same tokens; `None` if they cannot be compared.
+///
+/// # Errors
+/// - the engine's.
+pub fn cosine(model: &Model<'_>, backend: Backend, tokens: &[u32], logits: &[f32]) -> Result<Option<f64>> {
+    let (_, ours) = run_with_logits(model, backend, tokens, 0)?;
+    Ok(compare(&ours, logits, model.config.vocab).map(|found| found.cosine_min))
 }
 
 impl Hypothesis {
+    /// [`cosine`] of the model with this mistake. `None` where it would change nothing; inside, `None` where the mistaken engine comes to no end.
+    pub fn cosine(
+        &self,
+        model: &Model<'_>,
+        backend: Backend,
+        tokens: &[u32],
+        logits: &[f32],
+    ) -> Option<Option<f64>> {
+        let memory = Bump::new();
+        let mistaken = self.apply(model, backend.kernels, &memory)?;
+        let backend = Backend { kernels: mistaken.kernels, ..backend };
+        Some(cosine(&mistaken.model, backend, tokens, logits).ok().flatten())
+    }
+
+    /// It keeps weights in memory, decoded.
+    pub fn misreads_weights(&self) -> bool {
+        matches!(self.change, Change::Values(_) | Change::NoScale)
+    }
+
     /// The model with this mistake; `None` where it would change nothing. Misread weights are put into `memory`.
-    pub fn apply<'a>(
+    fn apply<'a>(
         &self,
         model: &Model<'a>,
         kernels: &'static Kernels,
@@ -155,7 +184,7 @@ impl Hypothesis {
             }
             Change::Values(misread) => return mistaken.misread(misread, None, memory),
             Change::NoScale => {
-                return mistaken.misread(|v, _| v.iter().map(|&v| f32::from(v)).collect(), Some(1.0), memory);
+                return mistaken.misread(|v| v.iter().map(|&v| f32::from(v)).collect(), Some(1.0), memory);
             }
         }
         Some(mistaken)
@@ -166,7 +195,7 @@ impl<'a> Mistaken<'a> {
     /// Ternary weights are misread, times `scale` or their own. `None` if there are none.
     fn misread(
         mut self,
-        misread: fn(&[i8], usize) -> Vec<f32>,
+        misread: fn(&[i8]) -> Vec<f32>,
         scale: Option<f32>,
         memory: &'a Bump,
     ) -> Option<Mistaken<'a>> {
@@ -231,16 +260,15 @@ fn linears<'l, 'a>(layer: &'l mut Layer<'a>) -> [&'l mut Linear<'a>; 7] {
 /// Misreads a ternary matrix, times `scale` or its own, and keeps it as f32. Whether it is one.
 fn reread<'a>(
     linear: &mut Linear<'a>,
-    misread: impl Fn(&[i8], usize) -> Vec<f32>,
+    misread: fn(&[i8]) -> Vec<f32>,
     scale: Option<f32>,
     memory: &'a Bump,
 ) -> bool {
     let Some(ternary) = linear.w.ternary() else { return false };
     let scale = scale.unwrap_or(ternary.scale);
-    let values = misread(&ternary.values, linear.w.cols);
-    let bytes = memory.alloc_slice_fill_iter(
-        values.iter().flat_map(|value| (value * scale).to_le_bytes()).collect::<Vec<u8>>(),
-    );
+    let values = misread(&ternary.values);
+    let bytes: Vec<u8> = values.iter().flat_map(|value| (value * scale).to_le_bytes()).collect();
+    let bytes = memory.alloc_slice_copy(&bytes);
     linear.w = Matrix { format: Format::F32, bytes, ..linear.w.clone() };
     true
 }
@@ -256,7 +284,7 @@ fn permuted(values: &[i8], from: fn(usize) -> usize) -> Vec<f32> {
 }
 
 /// `out_i = (x_i − mean) / sqrt(var + eps) · w_i`, in f64.
-pub fn layer_norm(x: &[f32], w: &[f32], eps: f32, out: &mut [f32]) {
+fn layer_norm(x: &[f32], w: &[f32], eps: f32, out: &mut [f32]) {
     let n = x.len() as f64;
     let mean = x.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
     let var = x.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / n;

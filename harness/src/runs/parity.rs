@@ -4,10 +4,9 @@ use super::compare::{Comparison, compare};
 use super::engine::{Backend, Run, run_with_logits};
 use super::golden::{Entry, Golden};
 use super::{Error, Result, hypotheses};
-use assay_engine::kernels::{Kernels, scalar};
+use assay_engine::kernels::scalar;
 use assay_engine::kind::Kind;
 use assay_engine::model::Model;
-use bumpalo::Bump;
 
 /// Smallest cosine of any position that parity with golden logits allows. Two float kernels of the same graph agree to the
 /// last digits until one int8 rounding flips; 0.9999 is what that costs at worst on the golden models.
@@ -119,27 +118,18 @@ const SAME_GRAPH: f64 = 0.999;
 /// What is wrong with a graph whose logits for the prompt are `logits` up to rounding, while those of the right one,
 /// `model`, are not. Generated tokens do not count: rounding may choose others.
 fn wrong_graph(model: &Model<'_>, run: &Run, logits: &[f32]) -> Result<Option<Kind>> {
-    let vocab = run.outcome.vocab;
-    let distance = |kernels: &'static Kernels, model: &Model<'_>| -> Result<f64> {
-        let backend = Backend { kernels, threads: run.backend.threads, batch: 0 };
-        let (_, theirs) = run_with_logits(model, backend, &run.request.prompt, 0)?;
-        let values = run.request.prompt.len() * vocab;
-        let all = compare(&logits[..values], &theirs[..values], vocab);
-        Ok(all.map_or(f64::INFINITY, |all| 1.0 - all.cosine_min))
-    };
-    if distance(&scalar::KERNELS, model)? <= 1.0 - SAME_GRAPH {
+    let backend = Backend { kernels: &scalar::KERNELS, threads: run.backend.threads, batch: 0 };
+    let prompt = &run.request.prompt[..];
+    let logits = &logits[..prompt.len() * run.outcome.vocab];
+    let near = |cosine: &f64| *cosine >= SAME_GRAPH;
+    if hypotheses::cosine(model, backend, prompt, logits)?.is_some_and(|cosine| near(&cosine)) {
         return Ok(None); // a matter of rounding
     }
-    let memory = Bump::new();
-    let mut nearest = (1.0 - SAME_GRAPH, None);
-    for hypothesis in hypotheses::ALL {
-        let Some(mistaken) = hypothesis.apply(model, &scalar::KERNELS, &memory) else { continue };
-        let distance = distance(mistaken.kernels, &mistaken.model).unwrap_or(f64::INFINITY);
-        if distance <= nearest.0 {
-            nearest = (distance, Some(hypothesis.kind));
-        }
-    }
-    Ok(nearest.1)
+    let tried = hypotheses::ALL.iter().filter_map(|hypothesis| {
+        let cosine = hypothesis.cosine(model, backend, prompt, logits)??;
+        near(&cosine).then_some((hypothesis.kind, cosine))
+    });
+    Ok(tried.max_by(|(_, a), (_, b)| a.total_cmp(b)).map(|(kind, _)| kind))
 }
 
 fn not_comparable(entry: &Entry, problem: &str) -> Error {
