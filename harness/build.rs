@@ -14,10 +14,21 @@ fn main() {
     let crate_dir = PathBuf::from(variable("CARGO_MANIFEST_DIR"));
     let root = crate_dir.parent().unwrap_or(&crate_dir).to_owned();
 
-    for path in ["Cargo.toml", "Cargo.lock", "engine/src", "harness/src", "harness/build.rs"] {
+    for path in [
+        "Cargo.toml",
+        "Cargo.lock",
+        "engine/src",
+        "oracle/src",
+        "variables/src",
+        "harness/src",
+        "harness/build.rs",
+    ] {
         watch(&root.join(path));
     }
     fact("ASSAY_RUSTC", &output(&variable("RUSTC"), &["--version"], &root).unwrap_or_else(|| UNKNOWN.into()));
+    let verbose = output(&variable("RUSTC"), &["-vV"], &root);
+    let lines = verbose.as_deref().map(|text| text.lines().skip(1).collect::<Vec<_>>().join("; "));
+    fact("ASSAY_RUSTC_VERBOSE", &lines.unwrap_or_else(|| UNKNOWN.into()));
     fact("ASSAY_TARGET", &variable("TARGET"));
     fact("ASSAY_PROFILE", &variable("PROFILE"));
     println!("cargo::rerun-if-env-changed=CARGO_ENCODED_RUSTFLAGS");

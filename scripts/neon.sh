@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 set -euo pipefail
 # Lints the engine for 64-bit ARM, builds its tests and runs them, on an x86-64 machine under qemu: once on a processor
-# without the dot product instructions (kernels scalar, neon), once on one that has them (scalar, neon, neondot).
+# without the dot product instructions (kernels scalar, neon), once on one that has them (scalar, neon, neondot). Then the
+# claims of committed receipts, made on x86-64, are run again on both.
 #
 #   scripts/neon.sh             runs; where the tools are missing it says so in one line and exits 0
 #   scripts/neon.sh --require   the same, but exits 1 where the tools are missing
@@ -46,6 +47,7 @@ setup() {
     wrap clippy-driver 'clippy-driver'
     # shellcheck disable=SC2016 # for the wrapper to expand
     wrap linker 'aarch64-linux-gnu-gcc --sysroot="$root"'
+    wrap ar 'aarch64-linux-gnu-ar'
     rm -rf "$tools"
     mkdir -p "$(dirname "$tools")"
     mv "$work/unpacked" "$tools"
@@ -74,6 +76,20 @@ run_on() {
     QEMU_CPU=$1 REQUIRE_ISA=$2 cargo test --target "$target" "${tests[@]}"
 }
 
+# Committed receipts of model runs: their models are part of the program.
+receipts=(receipts/examples/positive/model-run/*.json receipts/examples/positive/parity/*.json)
+
+# Runs the claims of receipts again on processor $1, with each of the instruction sets $2.
+replay_on() {
+    local isa receipt
+    for isa in $2; do
+        for receipt in "${receipts[@]}"; do
+            printf '\nneon: replay on %s, %s\n' "$1" "$isa"
+            QEMU_CPU=$1 "${assay[@]}" receipt replay "$receipt" --isa "$isa" --threads 1
+        done
+    done
+}
+
 missing=0
 for argument; do
     case $argument in
@@ -91,10 +107,12 @@ done
 
 if [[ $(uname -m) == aarch64 ]]; then
     REQUIRE_ISA=neon cargo test "${tests[@]}"
+    assay=(cargo run -p assay-harness --no-default-features --locked --)
+    replay_on 'this processor' neon
     exit
 fi
 
-if [[ ! -x $tools/bin/rustc ]]; then
+if [[ ! -x $tools/bin/rustc || ! -x $tools/bin/ar ]]; then
     printf 'SKIPPED neon: no ARM compiler and emulator in %s (scripts/neon.sh --setup)\n' "$tools"
     exit "$missing"
 fi
@@ -106,8 +124,15 @@ export CARGO_TARGET_DIR=$PWD/target/neon/build
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=$tools/bin/linker
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="$emulator -L $tools/usr/aarch64-linux-gnu"
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS='-D warnings'
+# One dependency of the program has a few lines of assembly, which the C compiler takes.
+export CC_aarch64_unknown_linux_gnu=$tools/bin/linker
+export AR_aarch64_unknown_linux_gnu=$tools/bin/ar
 
 lint
 run_on cortex-a53 'neon'
 run_on max 'neon neondot'
-printf '\nneon: all tests passed on both processors\n'
+cargo build --target "$target" -p assay-harness --no-default-features --locked
+assay=("$emulator" -L "$tools/usr/aarch64-linux-gnu" "$CARGO_TARGET_DIR/$target/debug/assay")
+replay_on cortex-a53 'neon'
+replay_on max 'neon neondot'
+printf '\nneon: all tests passed and all claims were reproduced on both processors\n'

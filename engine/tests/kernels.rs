@@ -6,14 +6,14 @@ use assay_engine::kernels::acts::Order;
 use assay_engine::kernels::check::{Plan, check_tables, operations};
 use assay_engine::kernels::{Acts, Isa, Kernels, available, get, scalar};
 use assay_engine::quant::{Format, i2s, qk256};
+use assay_variables::REQUIRE_ISA;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Tables of this processor. A missing one is named where a person sees it, and fails if `REQUIRE_ISA` names it.
 #[expect(clippy::print_stderr, reason = "a test that did not run must be seen")]
 fn tables() -> Vec<&'static Kernels> {
-    let required = std::env::var("REQUIRE_ISA").unwrap_or_default();
-    for name in required.split_whitespace() {
-        let isa = Isa::parse(name).expect("REQUIRE_ISA names instruction sets");
+    for name in REQUIRE_ISA.read().expect("words") {
+        let isa = Isa::parse(&name).expect("REQUIRE_ISA names instruction sets");
         assert!(get(isa).is_ok(), "REQUIRE_ISA names {name}, which this processor lacks");
     }
     for isa in Isa::ALL.into_iter().filter(|&isa| get(isa).is_err()) {

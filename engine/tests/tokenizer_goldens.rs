@@ -3,6 +3,7 @@
 use assay_engine::MappedFile;
 use assay_engine::gguf::Gguf;
 use assay_engine::tokenizer::{Special, Tokenizer};
+use assay_variables::{REQUIRE_VOCABS, VOCABS};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -32,14 +33,14 @@ fn say(line: &str) {
 
 /// Where the vocabularies are; `None`, said aloud, where they have not been fetched.
 fn folder() -> Option<PathBuf> {
-    let named = std::env::var_os("ASSAY_VOCABS").map_or("target/vocabs".into(), PathBuf::from);
+    let named = VOCABS.read().unwrap_or_else(|| "target/vocabs".into());
     // A relative name is one from the root, as for the script.
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(named);
     if folder.join("ggml-vocab-gpt-2.gguf").is_file() {
         return Some(folder);
     }
     let how = format!("no vocabularies in {}: scripts/vocabs.sh fetches them", folder.display());
-    assert!(std::env::var_os("ASSAY_REQUIRE_VOCABS").is_none(), "{how}");
+    assert!(!REQUIRE_VOCABS.read().expect("a flag"), "{how}");
     say(&format!("SKIPPED ids of llama.cpp: {how}"));
     None
 }

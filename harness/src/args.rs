@@ -1,18 +1,20 @@
 //! The command line.
 
 use assay_engine::kernels::Isa;
+use assay_engine::kernels::check::Plan;
 use assay_engine::model::Activation;
 use assay_engine::quant::Format;
 use assay_engine::quant::i2s::Packing;
 use assay_engine::tokenizer::Special;
 use assay_harness::convert::{ARCHITECTURES, HEADS, TARGETS};
+use assay_variables::{SEED, STRICT};
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 /// Holds ternary (BitNet b1.58) kernels and models to exact arithmetic.
 ///
 /// Exit codes: 0 everything held; 1 a check, parity or gate found a mismatch; 2 could not run (bad usage or input);
-/// 5 a receipt is tampered; 7 could not be checked here.
+/// 5 a receipt is tampered; 6 its claim came out otherwise; 7 could not be checked here.
 #[derive(Debug, Parser)]
 #[command(name = "assay", version, propagate_version = true)]
 pub(crate) struct Args {
@@ -31,6 +33,9 @@ pub(crate) enum Command {
     /// Time a whole model, prompts and single tokens, beside what the machine allows and beside llama.cpp.
     #[cfg(unix)]
     Bench(BenchModel),
+    /// Hold timed runs to a checked one: the same outputs, no answers from a cache, nothing faster than memory.
+    #[cfg(unix)]
+    Audit(Audit),
     /// Hold a model's logits to another implementation's.
     Parity(Parity),
     /// Say what is in a GGUF file, and what is wrong with it.
@@ -84,6 +89,15 @@ pub(crate) struct Backend {
     /// Tokens of the prompt that are fed at a time; 0 feeds it whole. It never changes a result.
     #[arg(long, default_value_t = 0)]
     pub(crate) batch: usize,
+    /// Refuse to run where a kernel would stand in for one of the instruction set.
+    #[arg(long)]
+    strict: bool,
+}
+
+impl Backend {
+    pub(crate) fn strict(&self) -> Result<bool, assay_variables::Error> {
+        Ok(self.strict || STRICT.read()?)
+    }
 }
 
 #[derive(Debug, ClapArgs)]
@@ -97,9 +111,18 @@ pub(crate) struct Check {
     /// Threads for the model runs [default: all processors]
     #[arg(long)]
     pub(crate) threads: Option<usize>,
+    /// What could not be checked here does not pass: end with code 7 where a row was skipped.
+    #[arg(long)]
+    strict: bool,
     /// The result as JSON on stdout.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+impl Check {
+    pub(crate) fn strict(&self) -> Result<bool, assay_variables::Error> {
+        Ok(self.strict || STRICT.read()?)
+    }
 }
 
 #[derive(Debug, ClapArgs)]
@@ -152,6 +175,32 @@ pub(crate) struct Run {
     /// Write a receipt into this folder.
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
+    /// Record a digest of what each operation gives: a replay that differs can name the first. It takes about as long as the whole
+    /// sequence as one prompt.
+    #[arg(long, requires = "out")]
+    pub(crate) trace: bool,
+    /// The result as JSON on stdout.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Audit {
+    /// A GGUF model [default: the small trained one that is part of the program]
+    pub(crate) model: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) prompt: Prompt,
+    /// Tokens to generate.
+    #[arg(long, default_value_t = 32)]
+    pub(crate) steps: usize,
+    /// Timed runs of the same prompt.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(2..=1000))]
+    pub(crate) repeats: u32,
+    #[command(flatten)]
+    pub(crate) backend: Backend,
+    /// Write a receipt into this folder.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
     /// The result as JSON on stdout.
     #[arg(long)]
     pub(crate) json: bool,
@@ -178,9 +227,20 @@ pub(crate) struct Sampling {
     /// Tokens that count as there already.
     #[arg(long, value_name = "N", default_value_t = 64)]
     pub(crate) repeat_last_n: usize,
-    /// Seed of the draws: the same seed draws the same, on any machine.
-    #[arg(long, default_value_t = 0)]
-    pub(crate) seed: u64,
+    /// Seed of the draws: the same seed draws the same, on any machine [default: ASSAY_SEED, or 0]
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+impl Sampling {
+    pub(crate) fn seed(&self) -> Result<u64, assay_variables::Error> {
+        seed(self.seed, 0)
+    }
+}
+
+/// The seed of the option, or of the variable, or the command's own.
+fn seed(option: Option<u64>, own: u64) -> Result<u64, assay_variables::Error> {
+    option.map_or_else(|| Ok(SEED.read()?.unwrap_or(own)), Ok)
 }
 
 #[derive(Debug, ClapArgs)]
@@ -298,9 +358,9 @@ pub(crate) struct Parity {
     /// Seeded prompts, where none is given [default: 1, or 100 with --matrix]
     #[arg(long, value_name = "N", conflicts_with_all = ["text", "tokens", "prompt_file"])]
     pub(crate) prompts: Option<usize>,
-    /// Seed of the prompts.
-    #[arg(long, default_value_t = 1)]
-    pub(crate) seed: u64,
+    /// Seed of the prompts [default: ASSAY_SEED, or 1]
+    #[arg(long)]
+    seed: Option<u64>,
     /// Greedy steps after each prompt.
     #[arg(long, default_value_t = 32)]
     pub(crate) steps: usize,
@@ -324,6 +384,13 @@ pub(crate) struct Parity {
     /// The result as JSON on stdout.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[cfg(unix)]
+impl Parity {
+    pub(crate) fn seed(&self) -> Result<u64, assay_variables::Error> {
+        seed(self.seed, 1)
+    }
 }
 
 #[cfg(unix)]
@@ -520,15 +587,21 @@ pub(crate) struct CheckKernels {
     /// Seconds that a group of cases of a plug-in or peer may take.
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     pub(crate) timeout: u32,
-    /// Seed of the random cases.
-    #[arg(long, default_value_t = assay_engine::kernels::check::Plan::default().seed)]
-    pub(crate) seed: u64,
+    /// Seed of the random cases [default: ASSAY_SEED, or 1]
+    #[arg(long)]
+    seed: Option<u64>,
     /// Write receipts into this folder.
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
     /// The result as JSON on stdout.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+impl CheckKernels {
+    pub(crate) fn seed(&self) -> Result<u64, assay_variables::Error> {
+        seed(self.seed, Plan::default().seed)
+    }
 }
 
 #[cfg(unix)]
@@ -572,27 +645,181 @@ pub(crate) struct BenchKernels {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Receipt {
-    /// Check receipts: form, identity, and whether what they say adds up.
+    /// Check receipts: form, identity, signatures, and whether what they say adds up.
     Verify(VerifyReceipts),
+    /// Run a receipt's claim again, on another backend unless told otherwise, and compare.
+    Replay(ReplayReceipt),
+    /// Say what is in a receipt. Nothing is checked.
+    Show(ShowReceipt),
+    /// Make a key: the private half in FILE, which only you can read, the public half in FILE.pub.
+    Keygen(Keygen),
+    /// Put receipts into envelopes with your signature, or add it to those that are there.
+    Sign(SignReceipts),
+    /// The ledger: receipts in a chain of lines, so that one that goes missing is missed.
+    #[command(subcommand)]
+    Ledger(LedgerCommand),
 }
 
+/// What a receipt is held to.
 #[derive(Debug, ClapArgs)]
-pub(crate) struct VerifyReceipts {
-    /// Receipt files.
-    #[arg(required = true)]
-    pub(crate) receipts: Vec<PathBuf>,
+pub(crate) struct Holding {
     /// The receipt id (64 hex digits) to hold a single file to, if its name does not carry it.
     #[arg(long, value_name = "HEX")]
     pub(crate) id: Option<String>,
     /// Hold the receipts to this model file.
     #[arg(long, value_name = "FILE")]
     pub(crate) model: Option<PathBuf>,
+    /// Hold the receipts to the model of their subject's name in this folder.
+    #[arg(long, value_name = "DIR", conflicts_with = "model")]
+    pub(crate) models: Option<PathBuf>,
     /// Refuse receipts older than this.
     #[arg(long, value_name = "DAYS")]
     pub(crate) max_age_days: Option<u32>,
+    /// A public key that must have signed; may be given several times.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: Vec<PathBuf>,
+    /// How many of the keys must have signed [default: all]
+    #[arg(long, value_name = "N", requires = "key", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) signatures: Option<u16>,
+    /// A ledger that the receipts must stand in.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ledger: Option<PathBuf>,
+    /// The head (64 hex digits) that the ledger must have.
+    #[arg(long, value_name = "HEX", requires = "ledger")]
+    pub(crate) head: Option<String>,
+    /// Refuse fallbacks, corrections, and builds that cannot be made again.
+    #[arg(long)]
+    strict: bool,
+}
+
+impl Holding {
+    pub(crate) fn strict(&self) -> Result<bool, assay_variables::Error> {
+        Ok(self.strict || STRICT.read()?)
+    }
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct VerifyReceipts {
+    /// Receipt files, in envelopes or not.
+    #[arg(required = true)]
+    pub(crate) receipts: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) holding: Holding,
+    /// End with code 1 if a valid receipt says that its run failed.
+    #[arg(long)]
+    pub(crate) held: bool,
     /// The result as JSON on stdout.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ReplayReceipt {
+    /// The receipt file, in an envelope or not.
+    pub(crate) receipt: PathBuf,
+    #[command(flatten)]
+    pub(crate) holding: Holding,
+    /// Instruction set [default: scalar; for a receipt of scalar the best of this processor]
+    #[arg(long, value_parser = |name: &str| Isa::parse(name))]
+    pub(crate) isa: Option<Isa>,
+    /// Where it runs.
+    #[arg(long, value_enum, default_value = "cpu")]
+    pub(crate) device: Device,
+    /// Threads [default: all processors]
+    #[arg(long)]
+    pub(crate) threads: Option<usize>,
+    /// End with code 1 if a reproduced receipt says that its run failed.
+    #[arg(long)]
+    pub(crate) held: bool,
+    /// Write the replay's own receipt into this folder.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// The result as JSON on stdout.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Device {
+    /// The processor.
+    Cpu,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ShowReceipt {
+    /// The receipt file, in an envelope or not.
+    pub(crate) receipt: PathBuf,
+    /// Only the receipt as it is inside: canonical JSON, without a line feed.
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) statement: bool,
+    /// The receipt as indented JSON on stdout.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Keygen {
+    /// Where the private key goes; nothing is overwritten.
+    pub(crate) file: PathBuf,
+    /// The result as JSON on stdout.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct SignReceipts {
+    /// Receipt files, in envelopes or not.
+    #[arg(required = true)]
+    pub(crate) receipts: Vec<PathBuf>,
+    /// Your private key; may be given several times [default: the variable ASSAY_SIGNING_KEY]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: Vec<PathBuf>,
+    /// Where envelopes go [default: beside each receipt]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// The result as JSON on stdout.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum LedgerCommand {
+    /// Append receipts that verify; each is said when it is on disk.
+    Add {
+        /// The ledger: made if it is not there.
+        ledger: PathBuf,
+        /// Receipt files, in envelopes or not.
+        #[arg(required = true)]
+        receipts: Vec<PathBuf>,
+        /// The result as JSON on stdout.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Hold a ledger to its chain, to a head, and to the receipts of a folder.
+    Verify {
+        /// The ledger.
+        ledger: PathBuf,
+        /// The head (64 hex digits) that it must have: that of your last copy, or more.
+        #[arg(long, value_name = "HEX")]
+        head: Option<String>,
+        /// A head (64 hex digits) that it must have had: lines may have been added since.
+        #[arg(long, value_name = "HEX")]
+        since: Option<String>,
+        /// Every receipt of this folder must stand in it, and every receipt that stands in it must be there.
+        #[arg(long, value_name = "DIR")]
+        receipts: Option<PathBuf>,
+        /// The result as JSON on stdout.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say what is in a ledger whose chain holds.
+    Show {
+        /// The ledger.
+        ledger: PathBuf,
+        /// The result as JSON on stdout.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[cfg(feature = "report")]

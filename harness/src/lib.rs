@@ -8,6 +8,8 @@
 //!
 //! Modules use only what stands to their left.
 
+pub mod exit;
+
 pub mod files;
 
 pub mod chat;

@@ -2,11 +2,10 @@
 
 mod args;
 mod commands;
-mod exit;
 mod output;
 
+use assay_harness::exit::Exit;
 use clap::Parser as _;
-use exit::Exit;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {

@@ -1,6 +1,7 @@
 //! `assay kernels bench`: who runs, what is refused, and that no time is given to a wrong answer. No test looks at a time.
 #![cfg(unix)]
 
+use assay_variables::PEERS;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -104,7 +105,7 @@ fn what_cannot_be_timed_is_refused_before_anything_runs() {
 fn an_absent_peer_is_skipped_with_the_command_that_fetches_it() {
     let folder = tempfile::tempdir().expect("folder");
     let mut command = Command::new(env!("CARGO_BIN_EXE_assay"));
-    let output = command.env("ASSAY_PEERS", folder.path()).args(["kernels", "bench", "--peer", "llama.cpp"]);
+    let output = command.env(PEERS.name(), folder.path()).args(["kernels", "bench", "--peer", "llama.cpp"]);
     let output = output.output().expect("assay starts");
     assert_eq!((code(&output), output.stdout.len()), (7, 0));
     assert!(

@@ -1,5 +1,6 @@
 //! The program as a user runs it: results, exit codes, one-line errors, nothing half-written.
 
+use assay_variables::{SEED, skip_slow};
 use serde_json::Value;
 use std::fs;
 use std::io::Write as _;
@@ -323,6 +324,39 @@ fn the_built_in_model_runs_without_arguments_and_a_seed_draws_the_same_again() {
 }
 
 #[test]
+fn the_seed_of_the_environment_is_the_default_and_the_option_wins() {
+    let with_seed = |value: &str, args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_assay"));
+        command.args(args).env(SEED.name(), value).output().expect("assay starts")
+    };
+    let draw = |value: &str, more: &[&str]| {
+        let draw = ["run", "--json", "--prompt", "To be", "--temperature", "0.9", "--steps", "24"];
+        json(&with_seed(value, &[&draw, more].concat()))["token_ids"].clone()
+    };
+    let (zero, two) = (draw("", &["--seed", "0"]), draw("", &["--seed", "2"]));
+    assert_eq!((&draw("", &[]), &draw("2", &[]), &draw("abc", &["--seed", "2"])), (&zero, &two, &two));
+    assert_ne!(zero, two);
+    for args in [
+        &["run", "--tokens", "1", "--steps", "1"][..],
+        &["kernels", "check"],
+        #[cfg(unix)]
+        &["parity", "--matrix"],
+    ] {
+        let refused = with_seed("abc", args);
+        let said =
+            "error: ASSAY_SEED: expected a number from 0 to 2^64 - 1, got 'abc'; correct it or unset it\n";
+        assert_eq!((code(&refused), &*stderr(&refused)), (2, said), "{args:?}");
+        assert!(refused.stdout.is_empty());
+    }
+    #[cfg(unix)]
+    {
+        let model = golden("b25-varied.gguf");
+        let seeded = ["parity", "--matrix", text(&model), "--prompts", "1", "--steps", "1", "--json"];
+        assert_eq!(json(&with_seed("7", &seeded))["seed"], 7);
+    }
+}
+
+#[test]
 fn a_saved_state_goes_on_to_the_same_tokens_and_a_damaged_one_is_refused() {
     let folder = tempfile::tempdir().expect("folder");
     let (model, state) = (tiny(), folder.path().join("prompt.kv"));
@@ -375,6 +409,9 @@ fn what_a_run_cannot_do_is_refused_before_it_begins() {
 
 #[test]
 fn perplexity_is_one_number_for_every_cut_and_its_inputs_are_checked() {
+    if skip_slow("perplexity in every cut") {
+        return;
+    }
     let folder = tempfile::tempdir().expect("folder");
     let (model, play) = (tiny(), folder.path().join("play.txt"));
     let words = "PROSPERO. Now my charms are all o'erthrown, and what strength I have's mine own. ".repeat(6);
@@ -527,6 +564,9 @@ fn a_report_joins_two_sides_and_a_flipped_byte_is_refused() {
 
 #[test]
 fn the_self_test_kills_every_fault_and_says_how() {
+    if skip_slow("the self-test of the command") {
+        return;
+    }
     let output = assay(&["check", "--self-test", "--json"]);
     assert_eq!(code(&output), 0, "{}", stderr(&output));
     let said = json(&output);

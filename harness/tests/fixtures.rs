@@ -11,6 +11,7 @@ use assay_engine::tensor::Matrix;
 use assay_engine::threads::Pool;
 use assay_engine::tokenizer::{Special, Tokenizer};
 use assay_harness::fixtures::{self, Fixture, GENERATOR_VERSION, Kind, Manifest, Status, Temperament};
+use assay_variables::UPDATE;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -20,7 +21,7 @@ fn directory() -> PathBuf {
 }
 
 fn updating() -> bool {
-    std::env::var_os("ASSAY_UPDATE").is_some_and(|value| value != "0")
+    UPDATE.read().expect("a flag")
 }
 
 /// What this build makes; with `ASSAY_UPDATE` it is written down first.

@@ -8,6 +8,7 @@ use assay_harness::convert::{self, Request};
 use assay_harness::peers::{Error, Load, Options, Peer};
 use assay_harness::plugins::Source;
 use assay_harness::plugins::peers::{Found, find};
+use assay_variables::PEERS;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -135,7 +136,7 @@ fn the_worker_names_libraries_that_are_not_there() {
 /// The folder of the libraries, if they are here.
 fn fetched() -> Option<PathBuf> {
     let runs = cfg!(all(target_os = "linux", target_arch = "x86_64"));
-    let folders = std::env::var_os("ASSAY_PEERS").map(PathBuf::from).into_iter();
+    let folders = PEERS.read().into_iter();
     let found =
         folders.chain([root().join("target/peers")]).find_map(|folder| match find("llama.cpp", &folder) {
             Ok(Found::Here(Source::Llama(folder, _))) if runs => Some(folder),

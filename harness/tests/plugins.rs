@@ -2,6 +2,7 @@
 #![cfg(unix)]
 #![expect(clippy::print_stderr, reason = "a test that did not run must be seen")]
 
+use assay_variables::{PEERS, skip_slow};
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -148,6 +149,9 @@ const BAD: [(&str, &str, &str); 30] = [
 
 #[test]
 fn every_wrong_kernel_is_found_for_what_it_is_and_the_right_one_holds() {
+    if skip_slow("every wrong kernel of a plug-in") {
+        return;
+    }
     let folder = tempfile::tempdir().expect("folder");
     let out = folder.path().join("receipts");
     let library = bad(&folder, "bad.so", &[]);
@@ -247,18 +251,18 @@ fn the_16_bit_overflow_of_bitnet_cpp_is_named_and_a_wide_kernel_holds() {
 
 #[test]
 fn llama_cpp_is_checked_where_it_is_fetched() {
-    let fetched =
-        ["target/peers".into(), std::env::var_os("ASSAY_PEERS").map_or_else(PathBuf::new, PathBuf::from)]
-            .into_iter()
-            .map(|folder: PathBuf| root().join(folder))
-            .find(|folder| folder.join("node-llama-cpp-linux-x64-3.22.1.tgz").is_file());
+    let fetched = ["target/peers".into()]
+        .into_iter()
+        .chain(PEERS.read())
+        .map(|folder: PathBuf| root().join(folder))
+        .find(|folder| folder.join("node-llama-cpp-linux-x64-3.22.1.tgz").is_file());
     let Some(folder) = fetched.filter(|_| cfg!(all(target_os = "linux", target_arch = "x86_64"))) else {
         eprintln!("skipped: llama.cpp's libraries are not here; run: assay reference install llama.cpp");
         return;
     };
     let mut command = Command::new(env!("CARGO_BIN_EXE_assay"));
     let output = command
-        .env("ASSAY_PEERS", folder)
+        .env(PEERS.name(), folder)
         .args(["kernels", "check", "--peer", "llama.cpp", "--json"])
         .output();
     let output = output.expect("assay starts");
@@ -272,7 +276,7 @@ fn an_absent_peer_is_skipped_with_the_command_that_fetches_it() {
     let folder = tempfile::tempdir().expect("folder");
     let mut command = Command::new(env!("CARGO_BIN_EXE_assay"));
     let output =
-        command.env("ASSAY_PEERS", folder.path()).args(["kernels", "check", "--peer", "llama.cpp"]).output();
+        command.env(PEERS.name(), folder.path()).args(["kernels", "check", "--peer", "llama.cpp"]).output();
     let output = output.expect("assay starts");
     assert_eq!(code(&output), 7);
     assert!(

@@ -6,6 +6,7 @@ use assay_engine::model::Model;
 use assay_engine::tokenizer::{Special, Tokenizer};
 use assay_harness::runs::engine::{Backend, run};
 use assay_harness::runs::file::ModelFile;
+use assay_variables::{MODELS, REQUIRE_MODELS};
 use std::path::PathBuf;
 
 const FILE: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
@@ -16,10 +17,10 @@ const LLAMA_CPP: [u32; 12] = [7042, 30, 198, 198, 504, 1797, 1918, 553, 253, 215
 
 fn fetched() -> Option<ModelFile> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
-    let folder = std::env::var_os("ASSAY_MODELS").map_or_else(|| root.join("target/models"), PathBuf::from);
+    let folder = MODELS.read().unwrap_or_else(|| root.join("target/models"));
     let found = ModelFile::open(&folder.join(FILE)).ok();
     if found.is_none() {
-        let required = std::env::var_os("ASSAY_REQUIRE_MODELS").is_some_and(|value| value == "1");
+        let required = REQUIRE_MODELS.read().expect("a flag");
         assert!(!required, "{FILE} is not in {}; scripts/smollm2.sh fetches it", folder.display());
         eprintln!("skipped: {FILE} is not in {}; scripts/smollm2.sh fetches it", folder.display());
     }

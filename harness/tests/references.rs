@@ -4,6 +4,7 @@
 
 use assay_harness::references::protocol::{PROTOCOL, schemas};
 use assay_harness::references::{Failure, Program, Request, Sequence};
+use assay_variables::{PEERS, PROGRAM, REQUIRE_PEERS, UPDATE};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -20,12 +21,13 @@ fn golden(name: &str) -> String {
 }
 
 fn assay(arguments: &[&str]) -> Output {
-    let output = Command::new(ASSAY).args(arguments).env("ASSAY_PEERS", peers()).env("ASSAY", ASSAY).output();
+    let output =
+        Command::new(ASSAY).args(arguments).env(PEERS.name(), peers()).env(PROGRAM.name(), ASSAY).output();
     output.expect("assay runs")
 }
 
 fn peers() -> PathBuf {
-    std::env::var_os("ASSAY_PEERS").map_or_else(|| root().join("target/peers"), PathBuf::from)
+    PEERS.read().unwrap_or_else(|| root().join("target/peers"))
 }
 
 fn stdout(output: &Output) -> String {
@@ -44,7 +46,7 @@ fn parsed(output: &Output) -> Value {
 /// llama.cpp is here; a person is told if not.
 fn llama() -> bool {
     let here = peers().join("node-llama-cpp-linux-x64-3.22.1").is_dir();
-    let required = std::env::var_os("ASSAY_REQUIRE_PEERS").is_some_and(|value| value == "1");
+    let required = REQUIRE_PEERS.read().expect("a flag");
     assert!(here || !required, "llama.cpp is not here; run: assay reference install llama.cpp");
     if !here {
         eprintln!("skipped: llama.cpp is not here; run: assay reference install llama.cpp");
@@ -58,7 +60,7 @@ fn the_schemas_are_fresh() {
         let mut text = format!("{schema:#}");
         text.push('\n');
         let path = root().join(path);
-        if std::env::var_os("ASSAY_UPDATE").is_some() {
+        if UPDATE.read().expect("a flag") {
             std::fs::write(&path, &text).expect("write");
         }
         let committed = std::fs::read_to_string(&path).unwrap_or_default();

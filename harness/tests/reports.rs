@@ -5,6 +5,7 @@ use assay_harness::receipts::canonical;
 use assay_harness::receipts::text::Sha256Hex;
 use assay_harness::receipts::types::{Claim, Statement};
 use assay_harness::reports::{Report, Verdict, compare, load, markdown, write};
+use assay_variables::UPDATE;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -37,7 +38,7 @@ fn the_committed_example_report_is_what_its_receipts_give() {
     assert!(report.held(), "{}", markdown(&report));
     let folder = tempfile::tempdir().expect("folder");
     let committed = root().join("reports/example");
-    let update = std::env::var_os("ASSAY_UPDATE").is_some();
+    let update = UPDATE.read().expect("a flag");
     let out = if update { committed.clone() } else { folder.path().to_owned() };
     for path in write(&out, &report).expect("written") {
         let name = path.file_name().expect("a name");

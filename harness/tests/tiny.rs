@@ -8,6 +8,7 @@ use assay_harness::runs::file::ModelFile;
 use assay_harness::runs::matrix::{matrix, problem};
 use assay_harness::runs::perplexity::{Windows, perplexity};
 use assay_harness::runs::tiny::{self, Expected};
+use assay_variables::{UPDATE, skip_slow};
 use std::path::Path;
 
 fn folder() -> std::path::PathBuf {
@@ -24,11 +25,14 @@ fn with_model(body: impl FnOnce(&Model<'_>, &Tokenizer)) {
 /// `ASSAY_UPDATE=1` writes what scalar gives.
 #[test]
 fn text_logits_and_perplexity_are_those_committed() {
+    if skip_slow("text, logits and perplexity of the trained model") {
+        return;
+    }
     with_model(|model, tokenizer| {
         let backend = Backend { kernels: kernels::get(Isa::Scalar).expect("scalar"), threads: 2, batch: 0 };
         let committed = Expected::committed().expect("JSON");
         let measured = committed.measured(model, tokenizer, backend).expect("run");
-        if std::env::var_os("ASSAY_UPDATE").is_some_and(|value| value == "1") {
+        if UPDATE.read().expect("a flag") {
             let text = serde_json::to_string_pretty(&measured).expect("JSON") + "\n";
             std::fs::write(folder().join("expected.json"), text).expect("written");
             return;
@@ -41,6 +45,9 @@ fn text_logits_and_perplexity_are_those_committed() {
 /// The two agree as far as that allows; a wrong gate, norm or scale is off by far more.
 #[test]
 fn the_play_that_was_held_out_costs_what_the_trainer_says() {
+    if skip_slow("perplexity of the play that was held out") {
+        return;
+    }
     let receipt = std::fs::read(folder().join("tiny.training.json")).expect("the training receipt");
     let receipt: serde_json::Value = serde_json::from_slice(&receipt).expect("JSON");
     let file = tiny::model();
@@ -61,6 +68,9 @@ fn the_play_that_was_held_out_costs_what_the_trainer_says() {
 /// The matrix: instruction sets × threads × cuts × {cold, resumed, shared prefix} × {mapped, read into memory}.
 #[test]
 fn one_digest_however_the_model_is_run() {
+    if skip_slow("the digest matrix of the trained model") {
+        return;
+    }
     let expected = Expected::committed().expect("JSON");
     let task = (&expected.prompt_token_ids[..], expected.token_ids.len());
     let path = folder().join("tiny.gguf");

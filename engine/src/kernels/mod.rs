@@ -5,6 +5,7 @@
 //! avx2/       AVX2 + FMA + F16C
 //! avx512/     AVX-512 F/BW/VL/DQ, with VNNI or without
 //! neon/       NEON, with dot products or without
+//! entries.rs  which entries of a table are its own
 //! acts.rs     activations in the order in which kernels meet them
 //! streams.rs  which rows a GEMV takes together
 //! panel.rs    GEMM: blocking and unpacking
@@ -18,6 +19,7 @@
 
 pub mod acts;
 pub mod check;
+mod entries;
 mod formats;
 mod panel;
 pub mod plugin;
@@ -34,6 +36,7 @@ mod neon;
 
 use crate::error::{Error, Result};
 pub use acts::{Acts, Batch, Group};
+pub use entries::ENTRIES;
 pub use formats::{Entries, Multiply};
 use std::fmt;
 

@@ -6,7 +6,7 @@ use crate::gguf::Gguf;
 
 /// Largest number that any hyper-parameter, and any row of a matrix, may have: a file that asks for more is damaged or
 /// hostile. It keeps every integer dot product in i32: |code| ≤ 3, |q| ≤ 128, and 3 · 128 · 2^22 < 2^31.
-const LIMIT: u32 = 1 << 22;
+pub const LIMIT: u32 = 1 << 22;
 const _: () = assert!((LIMIT as u64) * 128 * 3 < 1 << 31);
 
 /// Hyper-parameters, all positive.

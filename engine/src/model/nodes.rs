@@ -10,7 +10,9 @@ use super::weights::Linear;
 use super::{Activation, Config, Model};
 use crate::error::{Error, Result};
 use crate::kernels::Kernels;
+use crate::trace::hash_f32;
 use crate::work::{Operation, Work};
+use sha2::{Digest as _, Sha256};
 
 /// What a node computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -89,6 +91,11 @@ impl NodeKind {
         }
     }
 
+    /// It stands only in architectures with sub-norms.
+    pub const fn is_sub_norm(self) -> bool {
+        matches!(self, NodeKind::AttnSubNorm | NodeKind::FfnSubNorm)
+    }
+
     /// It stands in every layer, not before or after them.
     pub const fn in_layer(self) -> bool {
         !matches!(self, NodeKind::Embedding | NodeKind::OutputNorm | NodeKind::Logits)
@@ -133,9 +140,22 @@ impl Node {
 
 /// The operations of a model, in the order of the pass; inputs stand before what takes them.
 pub fn nodes(config: &Config) -> Vec<Node> {
+    list(config.arch.sub_norms, config.layers)
+}
+
+/// How many there are: [`nodes`] of a model with or without sub-norms.
+pub fn count(sub_norms: bool, layers: usize) -> usize {
+    let in_layer = |kind: &&NodeKind| kind.in_layer() && (sub_norms || !kind.is_sub_norm());
+    let per_layer = NodeKind::ALL.iter().filter(in_layer).count();
+    let outside = NodeKind::ALL.iter().filter(|kind| !kind.in_layer()).count();
+    outside.saturating_add(per_layer.saturating_mul(layers))
+}
+
+/// [`nodes`] by what decides them: whether the architecture has sub-norms, and the layers.
+pub fn list(sub_norms: bool, layers: usize) -> Vec<Node> {
     let mut nodes = vec![Node { kind: NodeKind::Embedding, layer: 0, inputs: Vec::new() }];
     let mut x = 0;
-    for layer in 0..config.layers {
+    for layer in 0..layers {
         let mut add = |kind, inputs: &[usize]| {
             nodes.push(Node { kind, layer, inputs: inputs.to_vec() });
             nodes.len() - 1
@@ -144,7 +164,7 @@ pub fn nodes(config: &Config) -> Vec<Node> {
         let (q, k, v) = (add(NodeKind::Q, &[h]), add(NodeKind::K, &[h]), add(NodeKind::V, &[h]));
         let (q, k) = (add(NodeKind::QRope, &[q]), add(NodeKind::KRope, &[k]));
         let mut o = add(NodeKind::Attention, &[q, k, v]);
-        if config.arch.sub_norms {
+        if sub_norms {
             o = add(NodeKind::AttnSubNorm, &[o]);
         }
         let y = add(NodeKind::AttnOutput, &[o]);
@@ -152,14 +172,14 @@ pub fn nodes(config: &Config) -> Vec<Node> {
         let h = add(NodeKind::FfnNorm, &[middle]);
         let (up, gate) = (add(NodeKind::FfnUp, &[h]), add(NodeKind::FfnGate, &[h]));
         let mut f = add(NodeKind::FfnGated, &[gate, up]);
-        if config.arch.sub_norms {
+        if sub_norms {
             f = add(NodeKind::FfnSubNorm, &[f]);
         }
         let y = add(NodeKind::FfnDown, &[f]);
         x = add(NodeKind::LayerOutput, &[middle, y]);
     }
-    nodes.push(Node { kind: NodeKind::OutputNorm, layer: config.layers, inputs: vec![x] });
-    nodes.push(Node { kind: NodeKind::Logits, layer: config.layers, inputs: vec![nodes.len() - 1] });
+    nodes.push(Node { kind: NodeKind::OutputNorm, layer: layers, inputs: vec![x] });
+    nodes.push(Node { kind: NodeKind::Logits, layer: layers, inputs: vec![nodes.len() - 1] });
     nodes
 }
 
@@ -168,13 +188,49 @@ pub fn nodes(config: &Config) -> Vec<Node> {
 /// # Errors
 /// - as [`apply`].
 pub fn trace(model: &Model<'_>, kernels: &'static Kernels, tokens: &[u32]) -> Result<Vec<Vec<f32>>> {
+    let mut outputs = Vec::new();
+    each(model, kernels, tokens, |output| outputs.push(output.to_vec()))?;
+    Ok(outputs)
+}
+
+/// The SHA-256 of the output of each of [`nodes`] for a sequence, `(tokens, width)` as little-endian f32. That of a layer's last
+/// node is the layer's in [`crate::trace::LayerChain`].
+///
+/// # Errors
+/// - as [`apply`].
+pub fn digests(model: &Model<'_>, kernels: &'static Kernels, tokens: &[u32]) -> Result<Vec<[u8; 32]>> {
+    let mut digests = Vec::new();
+    each(model, kernels, tokens, |output| {
+        let mut hash = Sha256::new();
+        hash_f32(&mut hash, output);
+        digests.push(hash.finalize().into());
+    })?;
+    Ok(digests)
+}
+
+/// Computes all [`nodes`] in order; an output is kept until the last node that takes it.
+fn each(
+    model: &Model<'_>,
+    kernels: &'static Kernels,
+    tokens: &[u32],
+    mut visit: impl FnMut(&[f32]),
+) -> Result<()> {
     let nodes = nodes(&model.config);
+    let mut last_use = vec![0; nodes.len()];
+    for (i, node) in nodes.iter().enumerate() {
+        node.inputs.iter().for_each(|&input| last_use[input] = i);
+    }
     let mut outputs: Vec<Vec<f32>> = Vec::new();
     for (i, node) in nodes.iter().enumerate() {
         let inputs: Vec<&[f32]> = node.inputs.iter().map(|&input| &outputs[input][..]).collect();
-        outputs.push(apply(model, kernels, (&nodes, i), tokens, &inputs)?);
+        let output = apply(model, kernels, (&nodes, i), tokens, &inputs)?;
+        visit(&output);
+        outputs.push(output);
+        for &input in node.inputs.iter().filter(|&&input| last_use[input] == i) {
+            outputs[input] = Vec::new();
+        }
     }
-    Ok(outputs)
+    Ok(())
 }
 
 /// The output of one of the model's [`nodes`], given by its place, for a sequence that begins at position 0, from the outputs of its inputs,
@@ -193,7 +249,12 @@ pub fn apply(
     let (config, weights, node) = (&model.config, &model.weights, &nodes[i]);
     check(config, nodes, node, tokens, inputs)?;
     let work = Work::default();
-    let mut state = State::new(model, tokens.len())?;
+    // Only these look at positions; a cache for every layer is large.
+    let positions = match node.kind {
+        NodeKind::QRope | NodeKind::KRope | NodeKind::Attention => tokens.len(),
+        _ => 1,
+    };
+    let mut state = State::new(model, positions)?;
     let mut pass = Pass { model, kernels, work: &work, state: &mut state };
     let (count, i) = (tokens.len(), node.layer);
     let place = |operation| Place { operation, name: node.kind.name(), layer: i, position: 0 };

@@ -1,10 +1,10 @@
-//! Receipts of what ran: written, read back and verified, attacked; and the report over them.
+//! Receipts of what ran: written, read back and verified, attacked, their claims run again; and the report over them.
 
 use super::stages::{GoldenRun, KernelReports, ModelRun};
 use super::{Context, Row};
-use crate::receipts::types::Statement;
+use crate::receipts::types::{Kind, Statement};
 use crate::receipts::verify::{Options, Verdict, verify};
-use crate::receipts::{canonical, examples, record};
+use crate::receipts::{canonical, examples, record, replay};
 use crate::runs::engine::Backend;
 use anyhow::Context as _;
 use assay_engine::kernels::Isa;
@@ -32,6 +32,8 @@ pub(super) fn gather(
     let golden =
         statements.iter().map(|(_, statement)| statement).rev().find(|s| s.predicate.parity.is_some());
     context.rows.push(attacked(golden.into_iter().chain(live.last())));
+    let row = replayed(context, &written)?;
+    context.rows.push(row);
     let reports = report(context, out, &written)?;
     Ok((folder, reports))
 }
@@ -82,6 +84,40 @@ fn verified<'p>(written: impl Iterator<Item = &'p PathBuf>) -> anyhow::Result<Ro
     }
     let detail = "written, read back, every rule held".to_owned();
     Ok(Row::of("receipts", count, failure.map_or(Ok(detail), Err)))
+}
+
+/// The claims of the fastest instruction set, run again on scalar: each receipt as it lies on disk. (Kernels were held to scalar by the
+/// check of kernels.)
+fn replayed(context: &mut Context<'_>, written: &Written) -> anyhow::Result<Row> {
+    let best = context.tables.last().map_or(Isa::Scalar, |table| table.isa);
+    let of_models = |path: &Path| {
+        path.parent().and_then(Path::file_name).is_some_and(|kind| kind != Kind::KernelCheck.as_str())
+    };
+    let paths: Vec<PathBuf> = written
+        .iter()
+        .filter(|(isa, path)| *isa == best && of_models(path))
+        .map(|(_, path)| path.clone())
+        .collect();
+    let (mut failure, mut count) = (None, 0);
+    for path in paths {
+        context.say(&format!("replaying {}", path.display()));
+        let bytes = std::fs::read(&path).with_context(|| path.display().to_string())?;
+        let file_name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+        let verify = Options { file_name, ..Options::default() };
+        let options = replay::Options { verify, isa: None, threads: context.threads };
+        let replayed = replay::replay(&bytes, &options);
+        count += 1;
+        if replayed.verdict != Verdict::Reproduced {
+            let said = format!("{}: {}: {}", path.display(), replayed.verdict.name(), replayed.message);
+            failure.get_or_insert(said);
+        }
+    }
+    if count == 0 {
+        return Ok(Row::of("replays", 0, Err("there is no receipt to replay".to_owned())));
+    }
+    let other = if best == Isa::Scalar { "again" } else { "scalar" };
+    let detail = format!("claims of {best}, run on {other}: REPRODUCED");
+    Ok(Row::of("replays", count, failure.map_or(Ok(detail), Err)))
 }
 
 /// One forged receipt for each rule, made from receipts of this very run: each must be caught by its rule.

@@ -69,7 +69,16 @@ pub struct Findings {
     pub reports: Vec<PathBuf>,
 }
 
+/// Why a row was skipped that no setting and no installation could have run here.
+const NOT_ON_THIS_PROCESSOR: &str = "not on this processor";
+
 impl Findings {
+    /// Everything ran that this processor can run.
+    pub fn complete(&self) -> bool {
+        let elsewhere = |row: &Row| row.detail.contains(NOT_ON_THIS_PROCESSOR);
+        self.rows.iter().all(|row| row.verdict != Verdict::Skipped || elsewhere(row))
+    }
+
     /// Nothing failed, and something ran.
     pub fn held(&self) -> bool {
         let ran = self.rows.iter().any(|row| row.verdict == Verdict::Held);
@@ -82,6 +91,7 @@ struct Context<'p> {
     golden: Golden,
     tables: Vec<&'static Kernels>,
     threads: usize,
+    skip_slow: bool,
     /// This program, whose children references are.
     assay: PathBuf,
     progress: &'p mut dyn FnMut(&str),
@@ -97,19 +107,29 @@ impl Context<'_> {
         })
     }
 
+    /// A stage that takes much of the time, and can be left out.
+    fn slow_stage<T: Default>(&mut self, what: &str, stage: fn(&mut Self) -> anyhow::Result<T>) -> T {
+        if self.skip_slow {
+            self.rows.push(Row::skipped(what, "left out: ASSAY_SKIP_SLOW is set"));
+            return T::default();
+        }
+        self.stage(what, stage)
+    }
+
     fn say(&mut self, what: &str) {
         (self.progress)(what);
     }
 }
 
-/// Runs everything. Receipts and the report go under `out`; `assay` is the program whose children references are; `progress` is told what is being
-/// done.
+/// Runs everything, but for live parity and the self-test where slow stages are skipped. Receipts and the report go under `out`; `assay` is the
+/// program whose children references are; `progress` is told what is being done.
 ///
 /// # Errors
 /// - `threads` is 0 or too large, files cannot be written, or the program's own data cannot be read. What does not hold is a row, not an error.
 pub fn check(
     out: &Path,
     threads: usize,
+    skip_slow: bool,
     assay: &Path,
     progress: &mut dyn FnMut(&str),
 ) -> anyhow::Result<Findings> {
@@ -119,6 +139,7 @@ pub fn check(
         golden: Golden::embedded()?,
         tables: kernels::available(),
         threads,
+        skip_slow,
         assay: assay.to_owned(),
         progress,
         rows: Vec::new(),
@@ -132,10 +153,10 @@ pub fn check(
     context.stage("digest matrix", stages::invariance);
     context.stage("trained model", stages::trained_model);
     #[cfg(unix)]
-    let live = context.stage("live parity", references::live_parity);
+    let live = context.slow_stage("live parity", references::live_parity);
     #[cfg(not(unix))]
     let live = Vec::new();
-    context.stage("self-test", stages::self_test);
+    context.slow_stage("self-test", stages::self_test);
     let (receipts, reports) = evidence::gather(&mut context, out, (&kernels, &fixtures, &parities), &live)?;
     Ok(Findings { rows: context.rows, receipts, reports })
 }
@@ -143,4 +164,26 @@ pub fn check(
 /// Instruction sets that have no table here.
 fn absent(tables: &[&Kernels]) -> impl Iterator<Item = Isa> {
     Isa::ALL.into_iter().filter(|isa| tables.iter().all(|table| table.isa != *isa))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_stage_that_is_left_out_is_a_row_that_says_why() {
+        let mut context = Context {
+            golden: Golden::embedded().expect("golden data"),
+            tables: Vec::new(),
+            threads: 1,
+            skip_slow: true,
+            assay: PathBuf::new(),
+            progress: &mut |_| (),
+            rows: Vec::new(),
+        };
+        context.slow_stage::<()>("a stage", |_| panic!("it ran"));
+        assert_eq!(context.rows, [Row::skipped("a stage", "left out: ASSAY_SKIP_SLOW is set")]);
+        context.skip_slow = false;
+        assert_eq!(context.slow_stage("a stage", |_| Ok(7)), 7);
+    }
 }

@@ -84,7 +84,7 @@ pub(super) fn kernels(context: &mut Context<'_>) -> anyhow::Result<KernelReports
         context.rows.push(Row::of(&what, count, result));
     }
     for isa in absent(&context.tables) {
-        context.rows.push(Row::skipped(&format!("kernels {isa}"), "not on this processor"));
+        context.rows.push(Row::skipped(&format!("kernels {isa}"), super::NOT_ON_THIS_PROCESSOR));
     }
     Ok(reports)
 }
@@ -161,7 +161,8 @@ pub(super) fn golden_models(context: &mut Context<'_>) -> anyhow::Result<Vec<Gol
         for kernels in context.tables.clone() {
             context.say(&format!("golden model {name} on {}", kernels.isa));
             let backend = Backend { kernels, threads: context.threads, batch: 0 };
-            let parity = against_golden(&golden, entry, &model, backend)?;
+            let mut parity = against_golden(&golden, entry, &model, backend)?;
+            parity.run.record_trace(&model)?;
             runs.push(GoldenRun { facts: facts.clone(), name: file.name().to_owned(), parity });
         }
     }

@@ -1,13 +1,13 @@
 //! `assay kernels bench`: kernels timed beside each other.
 
 use crate::args;
-use crate::exit::Exit;
 use crate::output;
 use anyhow::{bail, ensure};
 use assay_engine::kernels::plugin::Loaded;
 use assay_engine::kernels::{self, Isa};
 use assay_engine::quant::Format;
 use assay_harness::bench::{BenchError, Line, Setting, Spread, contest};
+use assay_harness::exit::Exit;
 use assay_harness::plugins::peers::{self, Found, Source};
 use serde::Serialize;
 use std::time::Duration;

@@ -2,7 +2,6 @@
 
 use super::{about, model_file};
 use crate::args;
-use crate::exit::Exit;
 use crate::output;
 use anyhow::{bail, ensure};
 use assay_engine::exact::environment;
@@ -10,6 +9,7 @@ use assay_engine::kernels;
 use assay_engine::model::Model;
 use assay_harness::bench::Spread;
 use assay_harness::bench::model::{ModelLine, Plan, contest};
+use assay_harness::exit::Exit;
 use assay_harness::peers::{Facts, Load, Options, Peer};
 use assay_harness::plugins::Source;
 use assay_harness::plugins::peers::{self, Found};

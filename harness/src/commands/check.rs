@@ -1,11 +1,12 @@
 //! `assay check`: the main job.
 
 use crate::args;
-use crate::exit::Exit;
 use crate::output::{self, Progress};
 use assay_harness::check::{Findings, Verdict, check};
+use assay_harness::exit::Exit;
 use assay_harness::faults::{self, Outcome};
 use assay_harness::runs::engine::processors;
+use assay_variables::SKIP_SLOW;
 use serde::Serialize;
 use std::time::Instant;
 
@@ -19,13 +20,14 @@ struct Output<'a> {
 
 pub(super) fn run(args: &args::Check) -> anyhow::Result<Exit> {
     let start = Instant::now();
+    let (skip_slow, strict) = (SKIP_SLOW.read()?, args.strict()?);
     let progress = Progress::new();
     if args.self_test {
         return self_test(args.json, progress, start);
     }
     let threads = args.threads.unwrap_or_else(processors);
     let assay = std::env::current_exe()?;
-    let findings = check(&args.out, threads, &assay, &mut |doing| progress.say(doing));
+    let findings = check(&args.out, threads, skip_slow, &assay, &mut |doing| progress.say(doing));
     progress.clear();
     let findings = findings?;
     let output =
@@ -35,7 +37,8 @@ pub(super) fn run(args: &args::Check) -> anyhow::Result<Exit> {
     } else {
         output::line(&plain(&output))?
     }
-    Ok(Exit::of(output.held))
+    let passed_over = strict && !findings.complete();
+    Ok(if output.held && passed_over { Exit::Inconclusive } else { Exit::of(output.held) })
 }
 
 #[derive(Serialize)]

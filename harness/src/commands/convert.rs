@@ -1,10 +1,10 @@
 //! `assay convert`: the weights of a file in another format.
 
 use crate::args;
-use crate::exit::Exit;
 use crate::output;
 use anyhow::Context as _;
 use assay_harness::convert::{self, Converted, Error, Renamed, Request, Row};
+use assay_harness::exit::Exit;
 use serde::Serialize;
 
 #[derive(Serialize)]

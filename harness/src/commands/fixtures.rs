@@ -2,8 +2,8 @@
 
 use super::about;
 use crate::args;
-use crate::exit::Exit;
 use crate::output;
+use assay_harness::exit::Exit;
 use assay_harness::fixtures;
 
 pub(super) fn run(args: &args::Fixtures) -> anyhow::Result<Exit> {

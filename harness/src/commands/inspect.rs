@@ -2,12 +2,12 @@
 
 use super::{about, open};
 use crate::args;
-use crate::exit::Exit;
 use crate::output;
 use assay_engine::gguf::{Gguf, TensorInfo};
 use assay_engine::model::Model;
 use assay_engine::tensor::{Matrix, TENSORS_ONLY};
 use assay_engine::tokenizer::Tokenizer;
+use assay_harness::exit::Exit;
 use assay_harness::receipts::canonical::decoded_weights_sha256;
 use assay_harness::receipts::record::tensor_facts;
 use assay_harness::receipts::types::TensorFacts;

@@ -2,10 +2,10 @@
 
 use super::plugins;
 use crate::args;
-use crate::exit::Exit;
 use crate::output;
 use assay_engine::kernels::check::{Checked as Checks, OperationReport, Plan, check_tables};
 use assay_engine::kernels::{self, Isa, Kernels};
+use assay_harness::exit::Exit;
 use assay_harness::files;
 use assay_harness::receipts::{canonical, record};
 use assay_harness::runs::engine::Backend;
@@ -23,7 +23,7 @@ pub(super) fn run(args: &args::KernelsCommand) -> anyhow::Result<Exit> {
                 args.kernel.is_none(),
                 "--kernel names a kernel of a --plugin or --peer; give one"
             );
-            let plan = Plan { seed: args.seed, ..Plan::default() };
+            let plan = Plan { seed: args.seed()?, ..Plan::default() };
             check_all(args.isa, &plan, args.out.as_deref(), args.json)
         }
         #[cfg(unix)]

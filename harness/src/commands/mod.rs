@@ -1,6 +1,8 @@
 //! One file per subcommand, thin: arguments in, library calls, output, exit code.
 
 #[cfg(unix)]
+mod audit;
+#[cfg(unix)]
 mod bench;
 #[cfg(unix)]
 mod bench_model;
@@ -26,11 +28,11 @@ mod run;
 mod tokenize;
 
 use crate::args::{self, Command};
-use crate::exit::Exit;
 use crate::output;
-use anyhow::Context as _;
+use anyhow::{Context as _, bail, ensure};
 use assay_engine::gguf::Gguf;
 use assay_engine::tokenizer::Tokenizer;
+use assay_harness::exit::Exit;
 use assay_harness::files;
 use assay_harness::receipts::text::FileName;
 use assay_harness::runs::engine::Backend;
@@ -45,6 +47,8 @@ pub(crate) fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Perplexity(args) => perplexity::run(&args),
         #[cfg(unix)]
         Command::Bench(args) => bench_model::run(&args),
+        #[cfg(unix)]
+        Command::Audit(args) => audit::run(&args),
         Command::Parity(args) => parity::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Tokenize(args) => tokenize::run(&args),
@@ -75,10 +79,18 @@ fn peer_child(load: &str) -> anyhow::Result<Exit> {
 fn backend(args: &args::Backend) -> anyhow::Result<Backend> {
     let best = Backend::best();
     let backend = Backend { threads: args.threads.unwrap_or(best.threads), batch: args.batch, ..best };
-    Ok(match args.isa {
+    let backend = match args.isa {
         Some(isa) => backend.with_isa(isa)?,
         None => backend,
-    })
+    };
+    let borrowed = if args.strict()? { backend.kernels.borrowed() } else { Vec::new() };
+    ensure!(
+        borrowed.is_empty(),
+        "{} has no {} of its own, and scalar's may not stand in: --strict",
+        backend.kernels.isa,
+        borrowed.join(", ")
+    );
+    Ok(backend)
 }
 
 /// Opens a model file for reading in place.
@@ -100,6 +112,28 @@ fn tokenizer(gguf: &Gguf<'_>) -> anyhow::Result<Tokenizer> {
     Tokenizer::read(gguf)?.context(
         "no tokenizer in the file (key tokenizer.ggml.model); name a file that has one, or run the model with token ids: assay run --tokens",
     )
+}
+
+/// What is generated after where nothing is said: the built-in model has read plays.
+const PROMPT: &str = "KING. ";
+
+/// The prompt's text; the built-in model has one of its own.
+fn prompt_text(prompt: &args::Prompt, builtin: bool) -> anyhow::Result<&str> {
+    match &prompt.text {
+        Some(text) => Ok(text),
+        None if builtin => Ok(PROMPT),
+        None => bail!("nothing to go on from; give --prompt TEXT or --tokens IDS"),
+    }
+}
+
+/// The prompt's tokens; text needs a tokenizer.
+#[cfg(unix)]
+fn prompt_tokens(prompt: &args::Prompt, builtin: bool, gguf: &Gguf<'_>) -> anyhow::Result<Vec<u32>> {
+    if let Some(tokens) = &prompt.tokens {
+        return Ok(tokens.clone());
+    }
+    let text = prompt_text(prompt, builtin)?;
+    Ok(tokenizer(gguf)?.encode(text, assay_engine::tokenizer::Special::Parse)?)
 }
 
 /// Says what the user should know before trusting ids of text.

@@ -2,8 +2,8 @@
 
 use super::parity_golden;
 use crate::args;
-use crate::exit::Exit;
 use anyhow::{bail, ensure};
+use assay_harness::exit::Exit;
 
 pub(super) fn run(args: &args::Parity) -> anyhow::Result<Exit> {
     if args.matrix {

@@ -2,9 +2,9 @@
 
 use super::{about, backend, open, receipts_can_be_written};
 use crate::args;
-use crate::exit::Exit;
 use crate::output;
 use assay_engine::model::Model;
+use assay_harness::exit::Exit;
 use assay_harness::receipts::{canonical, record};
 use assay_harness::runs::Error as RunError;
 use assay_harness::runs::golden::Golden;

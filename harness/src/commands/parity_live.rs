@@ -2,12 +2,12 @@
 
 use super::{about, backend, receipts_can_be_written, reference, tokenizer};
 use crate::args;
-use crate::exit::Exit;
 use crate::output;
 use anyhow::{Context as _, ensure};
 use assay_engine::gguf::Gguf;
 use assay_engine::model::Model;
 use assay_engine::tokenizer::{Special, Tokenizer};
+use assay_harness::exit::Exit;
 use assay_harness::files;
 use assay_harness::parity::diagnose::{Diagnosis, diagnose};
 use assay_harness::parity::explain::{Explanation, explain};
@@ -209,7 +209,7 @@ pub(super) fn prompts(
     }
     let count = args.prompts.unwrap_or(if args.matrix { 100 } else { 1 });
     ensure!(count > 0, "--prompts must be at least 1");
-    Ok(seeded_prompts(model.config.vocab, begin(gguf), count, args.seed))
+    Ok(seeded_prompts(model.config.vocab, begin(gguf), count, args.seed()?))
 }
 
 /// The token that sequences begin with, where the model has a tokenizer that says so.

@@ -3,10 +3,10 @@
 use super::parity_live::{asked, plan, prompts};
 use super::reference;
 use crate::args;
-use crate::exit::Exit;
 use crate::output;
 use assay_engine::gguf::Gguf;
 use assay_engine::model::Model;
+use assay_harness::exit::Exit;
 use assay_harness::files;
 use assay_harness::fixtures;
 use assay_harness::parity::diagnose::Diagnosis;
@@ -45,6 +45,7 @@ struct Row {
 }
 
 pub(super) fn run(args: &args::Parity) -> anyhow::Result<Exit> {
+    let seed = args.seed()?;
     let asked = asked(args)?;
     let plan = plan(args, &asked)?;
     if let Some(out) = &args.out {
@@ -74,7 +75,7 @@ pub(super) fn run(args: &args::Parity) -> anyhow::Result<Exit> {
     let outcome = outcome(&cells, !absent.is_empty(), args.allow_explained);
     let mut output = Output {
         steps: args.steps,
-        seed: args.seed,
+        seed,
         verdict: match outcome {
             Exit::Held => "held",
             Exit::Mismatch => "MISMATCH",

@@ -2,11 +2,11 @@
 
 use super::{about, backend, open, tokenizer, warn};
 use crate::args;
-use crate::exit::Exit;
 use crate::output;
 use anyhow::Context as _;
 use assay_engine::model::Model;
 use assay_engine::tokenizer::Special;
+use assay_harness::exit::Exit;
 use assay_harness::files;
 use assay_harness::runs::perplexity::{Perplexity, Windows, perplexity};
 use serde::Serialize;

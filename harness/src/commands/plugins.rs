@@ -16,9 +16,9 @@ pub(super) fn child(_: &str) -> anyhow::Result<crate::exit::Exit> {
 #[cfg(unix)]
 mod unix {
     use crate::args;
-    use crate::exit::Exit;
     use crate::output;
     use anyhow::Context as _;
+    use assay_harness::exit::Exit;
     use assay_harness::files;
     use assay_harness::plugins::peers::{self, Found};
     use assay_harness::plugins::{self, KernelReport, Options, Report, Source};
@@ -53,7 +53,7 @@ mod unix {
             arguments: ["kernels", "child"].map(str::to_owned).to_vec(),
             source,
             kernel: args.kernel.clone(),
-            seed: args.seed,
+            seed: args.seed()?,
             timeout: Duration::from_secs(args.timeout.into()),
         };
         let report = plugins::check(&options, &mut |_| ())?;

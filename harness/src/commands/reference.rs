@@ -1,9 +1,9 @@
 //! `assay reference`: the other implementations that parity is asked of.
 
 use crate::args;
-use crate::exit::Exit;
 use crate::output;
 use anyhow::{Context as _, bail};
+use assay_harness::exit::Exit;
 use assay_harness::plugins::peers;
 use assay_harness::references::{self, Failure, Found, LIST, LlamaOptions, Reference};
 use serde::Serialize;

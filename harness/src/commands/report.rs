@@ -1,8 +1,8 @@
 //! `assay report`: two sets of receipts compared.
 
 use crate::args;
-use crate::exit::Exit;
 use crate::output;
+use assay_harness::exit::Exit;
 use assay_harness::reports;
 
 pub(super) fn run(args: &args::Report) -> anyhow::Result<Exit> {

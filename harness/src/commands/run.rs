@@ -1,8 +1,7 @@
 //! `assay run`: generate, and say what it took.
 
-use super::{about, backend, model_file, receipts_can_be_written, warn};
+use super::{about, backend, model_file, prompt_text, receipts_can_be_written, warn};
 use crate::args;
-use crate::exit::Exit;
 use crate::output;
 use anyhow::{Context as _, bail};
 use assay_engine::decode::{Hooks, Phase, Request};
@@ -11,6 +10,7 @@ use assay_engine::model::{Model, Rows, Session, saved};
 use assay_engine::sample::Sampling;
 use assay_engine::tokenizer::{Special, Tokenizer};
 use assay_harness::chat::{ChatTemplate, Message};
+use assay_harness::exit::Exit;
 use assay_harness::files::{self, NewFile};
 use assay_harness::receipts::{canonical, machine, record};
 use assay_harness::runs::engine::{self, Backend, Run};
@@ -21,9 +21,6 @@ use std::io::{IsTerminal as _, Write as _};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-
-/// What is generated after where nothing is said: the built-in model has read plays.
-const PROMPT: &str = "KING. ";
 
 #[derive(Serialize)]
 struct Output {
@@ -97,7 +94,7 @@ pub(super) fn run(args: &args::Run) -> anyhow::Result<Exit> {
         steps: args.steps,
         batch: backend.batch,
         prompt_logits: if args.skip_prompt_logits { Rows::Last } else { Rows::All },
-        sampling: sampling(&args.sampling),
+        sampling: sampling(&args.sampling)?,
     };
     request.sampling.check()?;
     receipts_can_be_written(args.out.as_deref(), &file)?;
@@ -107,7 +104,7 @@ pub(super) fn run(args: &args::Run) -> anyhow::Result<Exit> {
     let identity = if kept { model.identity(file.sha256()) } else { [0; 32] };
     let mut session = session(args, identity, &model, backend, &request)?;
     let resumed_tokens = session.state().position();
-    let (run, text, ended_by) =
+    let (mut run, text, ended_by) =
         generate(args, &mut session, backend, request, &tokenizer, &mut |row| match &mut sink {
             Some(sink) => {
                 sink.put(|out| out.write_all(&row.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>()))
@@ -120,6 +117,9 @@ pub(super) fn run(args: &args::Run) -> anyhow::Result<Exit> {
     if let Some(mut state) = state_file {
         state.put(|out| saved::write(session.state(), &model, identity, out))?;
         state.finish()?;
+    }
+    if args.trace {
+        run.record_trace(&model)?;
     }
     let receipt = args.out.as_deref().map(|out| receipt(out, &file, &gguf, &model, &run)).transpose()?;
     let memory = Memory {
@@ -178,16 +178,16 @@ fn reading(_: &Backend, _: &ModelFile) -> Option<f64> {
     None
 }
 
-fn sampling(args: &args::Sampling) -> Sampling {
-    Sampling {
+fn sampling(args: &args::Sampling) -> anyhow::Result<Sampling> {
+    Ok(Sampling {
         temperature: args.temperature,
         top_k: args.top_k,
         top_p: args.top_p,
         min_p: args.min_p,
         repetition_penalty: args.repeat_penalty,
         repeat_last_n: args.repeat_last_n,
-        seed: args.seed,
-    }
+        seed: args.seed()?,
+    })
 }
 
 /// Token ids from the arguments; text needs a tokenizer.
@@ -199,11 +199,7 @@ fn prompt(
     if let Some(tokens) = &args.prompt.tokens {
         return Ok(tokens.clone());
     }
-    let text = match (&args.prompt.text, &args.model) {
-        (Some(text), _) => text.as_str(),
-        (None, None) => PROMPT,
-        (None, Some(_)) => bail!("nothing to go on from; give --prompt TEXT or --tokens IDS"),
-    };
+    let text = prompt_text(&args.prompt, args.model.is_none())?;
     let tokenizer = match tokenizer {
         Ok(Some(tokenizer)) => tokenizer,
         Ok(None) => {

@@ -2,10 +2,10 @@
 
 use super::{about, open, tokenizer, warn};
 use crate::args;
-use crate::exit::Exit;
 use crate::output;
 use anyhow::Context as _;
 use assay_engine::tokenizer::Tokenizer;
+use assay_harness::exit::Exit;
 use assay_harness::files;
 use serde::Serialize;
 

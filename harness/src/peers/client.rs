@@ -3,6 +3,7 @@
 use super::{Error, Facts, Load, Reply, Request};
 use crate::plugins::fault::{Victim, signal_name};
 use crate::plugins::parent::lines_of;
+use assay_variables::SIGNING_KEY;
 use std::io::{Read as _, Write as _};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::PathBuf;
@@ -52,6 +53,7 @@ impl Peer {
             .args(&options.arguments)
             .arg(load)
             .env("GGML_NO_BACKTRACE", "1")
+            .env_remove(SIGNING_KEY.name())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -6,6 +6,7 @@ use super::groups::Group;
 use super::peers::Source;
 use super::report::{Failure, Finding, GroupResult, KernelFacts, KernelReport, Report};
 use assay_engine::Error;
+use assay_variables::SIGNING_KEY;
 use sha2::{Digest as _, Sha256};
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
@@ -206,6 +207,7 @@ impl Running {
         let mut child = Command::new(&options.program)
             .args(&options.arguments)
             .arg(request)
+            .env_remove(SIGNING_KEY.name())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

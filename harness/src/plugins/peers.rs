@@ -3,6 +3,7 @@
 use crate::files;
 use assay_engine::kernels::plugin::{Loaded, bitnet, llama, open};
 use assay_engine::{Error, Result};
+use assay_variables::PEERS;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::path::{Path, PathBuf};
@@ -46,7 +47,7 @@ pub enum Found {
 
 /// The folder of peers: `ASSAY_PEERS`, or `target/peers`.
 pub fn folder() -> PathBuf {
-    std::env::var_os("ASSAY_PEERS").map_or_else(|| PathBuf::from("target/peers"), PathBuf::from)
+    PEERS.read().unwrap_or_else(|| "target/peers".into())
 }
 
 /// Finds a peer by what the command line says: `llama.cpp`, `llama.cpp:haswell`, `bitnet.cpp:/path/to/libggml.so`.

@@ -91,6 +91,11 @@ pub fn file_name(statement: &Statement, receipt_id: &Sha256Hex) -> String {
     format!("{}-{}.json", statement.predicate.created.date(), receipt_id.short())
 }
 
+/// The name of the file that holds a receipt in an envelope: `<date>-<first 12 hex>.dsse.json`.
+pub fn envelope_name(statement: &Statement, receipt_id: &Sha256Hex) -> String {
+    format!("{}-{}.dsse.json", statement.predicate.created.date(), receipt_id.short())
+}
+
 /// One digest for the same weights in whatever format: SHA-256 of the canonical list of
 /// `[name, decoded_sha256]`, sorted by name, over the tensors that have one. `None` if no tensor has one.
 ///

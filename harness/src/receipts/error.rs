@@ -19,6 +19,9 @@ pub enum Error {
     /// What was to be recorded could not be read from the model.
     #[error(transparent)]
     Engine(#[from] assay_engine::Error),
+    /// A variable of the environment has a value that it cannot have.
+    #[error(transparent)]
+    Variable(#[from] assay_variables::Error),
     /// A value could not be written as canonical JSON.
     #[error("cannot write canonical JSON: {0}")]
     Json(String),
@@ -33,6 +36,29 @@ pub enum Error {
         /// What the operating system said.
         problem: String,
     },
+    /// A key cannot be used. The message holds no part of it.
+    #[error("{path}: {problem} ({advice})")]
+    Key {
+        /// The file, or what was to be made.
+        path: String,
+        /// What is wrong.
+        problem: String,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// An envelope cannot be made or changed.
+    #[error("the envelope: {0}")]
+    Envelope(String),
+    /// A ledger is broken, or would be.
+    #[error("{path}: {problem} ({advice})")]
+    Ledger {
+        /// The file.
+        path: String,
+        /// The line, and what is wrong there.
+        problem: String,
+        /// What to do.
+        advice: &'static str,
+    },
     /// Another receipt already has the file name: it is never overwritten.
     #[error("{path} holds another receipt; it was left as it is (move it away, or give another --out)")]
     Collision {
@@ -45,6 +71,11 @@ impl Error {
     /// A string of the wrong shape; keeps the first 80 characters of it.
     pub(super) fn text(expected: &'static str, got: &str) -> Error {
         Error::Text { expected, got: got.chars().take(80).collect() }
+    }
+
+    /// A key that cannot be used.
+    pub(super) fn key(path: &std::path::Path, problem: &str, advice: &'static str) -> Error {
+        Error::Key { path: path.display().to_string(), problem: problem.to_owned(), advice }
     }
 
     /// An I/O error on `path`.

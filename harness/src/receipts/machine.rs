@@ -1,14 +1,10 @@
 //! Facts of this machine and of this build. Each is `unknown` (or absent) where it cannot be read; none is
 //! ever an error, and none names a user, a host or a path.
 
-use super::text::{Sha256Hex, U64};
-use super::types::{Build, Cache, Cpu, Environment, Tool, UNKNOWN};
-use std::collections::BTreeMap;
+use super::text::{DateTime, Sha256Hex, U64};
+use super::types::{Accelerator, Build, Cache, Cpu, Environment, Tool, UNKNOWN};
+use assay_variables::{DETERMINISTIC, SOURCE_DATE_EPOCH};
 use std::fs;
-
-/// Environment variables that are written into a receipt, when set: those that change which code runs.
-pub const VARIABLES: &[&str] =
-    &["CUDA_VISIBLE_DEVICES", "GLIBC_TUNABLES", "OMP_NUM_THREADS", "RAYON_NUM_THREADS", "REQUIRE_ISA"];
 
 /// `Cargo.lock` of the build; empty where the build had none.
 const CARGO_LOCK: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/Cargo.lock"));
@@ -27,9 +23,20 @@ pub fn tool() -> Tool {
     }
 }
 
+/// The moment that a receipt says, and whether it holds times at all: with `ASSAY_DETERMINISTIC` it says `SOURCE_DATE_EPOCH` or the
+/// beginning of 1970, and two runs give the same bytes.
+///
+/// # Errors
+/// - one of the two variables has a value that it cannot have.
+pub fn moment() -> Result<(DateTime, bool), assay_variables::Error> {
+    if !DETERMINISTIC.read()? {
+        return Ok((DateTime::now(), true));
+    }
+    Ok((DateTime::from_unix(SOURCE_DATE_EPOCH.read()?.unwrap_or(0)), false))
+}
+
 /// This machine and this build.
 pub fn environment() -> Environment {
-    let read = |name: &&str| Some((name.to_string(), std::env::var(name).ok()?));
     Environment {
         os: std::env::consts::OS.into(),
         kernel: text_of("/proc/sys/kernel/osrelease"),
@@ -37,14 +44,16 @@ pub fn environment() -> Environment {
         memory_bytes: kilobytes(&fs::read_to_string("/proc/meminfo").unwrap_or_default(), "MemTotal:"),
         virtualisation: virtualisation(),
         governor: text_of("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        accelerator: Some(accelerator()),
         build: build(),
-        variables: VARIABLES.iter().filter_map(read).collect::<BTreeMap<_, _>>(),
+        variables: assay_variables::recorded(),
     }
 }
 
 fn build() -> Build {
     Build {
         rustc: env!("ASSAY_RUSTC").into(),
+        rustc_verbose: Some(env!("ASSAY_RUSTC_VERBOSE").into()),
         target: env!("ASSAY_TARGET").into(),
         profile: env!("ASSAY_PROFILE").into(),
         rustflags: env!("ASSAY_RUSTFLAGS").into(),
@@ -60,7 +69,10 @@ fn cpu() -> Cpu {
     Cpu {
         brand: cpuinfo_field(&cpuinfo, "model name").unwrap_or_else(|| UNKNOWN.into()),
         logical: std::thread::available_parallelism().ok().and_then(|n| u32::try_from(n.get()).ok()),
-        features: features(),
+        features: features().iter().filter(|feature| feature.detected).map(Feature::name).collect(),
+        compiled_features: Some(
+            features().iter().filter(|feature| feature.compiled).map(Feature::name).collect(),
+        ),
         caches: (0..16).map_while(cache).flatten().collect(),
     }
 }
@@ -71,21 +83,63 @@ fn cpuinfo_field(cpuinfo: &str, name: &str) -> Option<String> {
     fields.find(|(key, _)| key.trim() == name).map(|(_, value)| value.trim().to_owned())
 }
 
-/// The features that kernels ask for, of those that this processor has, by the detection that dispatch uses.
-fn features() -> Vec<String> {
+/// A feature that kernels ask for.
+struct Feature {
+    name: &'static str,
+    /// This processor has it, by the detection that dispatch uses.
+    detected: bool,
+    /// The compiler was told that every processor has it.
+    compiled: bool,
+}
+
+impl Feature {
+    fn name(&self) -> String {
+        self.name.to_owned()
+    }
+}
+
+fn features() -> Vec<Feature> {
     macro_rules! detected {
         ($detect:ident: $($feature:tt),+) => {
-            [$(($feature, std::arch::$detect!($feature))),+]
+            vec![$(Feature {
+                name: $feature,
+                detected: std::arch::$detect!($feature),
+                compiled: cfg!(target_feature = $feature),
+            }),+]
         };
     }
     #[cfg(target_arch = "x86_64")]
-    let all = detected!(is_x86_feature_detected: "sse4.1", "avx", "f16c", "fma", "avx2", "avxvnni", "avx512f",
+    return detected!(is_x86_feature_detected: "sse4.1", "avx", "f16c", "fma", "avx2", "avxvnni", "avx512f",
         "avx512bw", "avx512dq", "avx512vl", "avx512vbmi", "avx512vnni");
     #[cfg(target_arch = "aarch64")]
-    let all = detected!(is_aarch64_feature_detected: "neon", "fp16", "dotprod", "i8mm", "sve");
+    return detected!(is_aarch64_feature_detected: "neon", "fp16", "dotprod", "i8mm", "sve");
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-    let all: [(&str, bool); 0] = [];
-    all.into_iter().filter(|(_, has)| *has).map(|(name, _)| name.to_owned()).collect()
+    return Vec::new();
+}
+
+/// What NVIDIA's driver says of the cards that it runs; `unknown` where there is no such driver.
+fn accelerator() -> Accelerator {
+    let cards = fs::read_dir("/proc/driver/nvidia/gpus").into_iter().flatten().flatten();
+    let model = |card: fs::DirEntry| {
+        let text = fs::read_to_string(card.path().join("information")).ok()?;
+        cpuinfo_field(&text, "Model")
+    };
+    let mut names: Vec<String> = cards.filter_map(model).collect();
+    names.sort();
+    Accelerator {
+        name: if names.is_empty() { UNKNOWN.into() } else { names.join(", ") },
+        driver: nvidia_version(&fs::read_to_string("/proc/driver/nvidia/version").unwrap_or_default()),
+    }
+}
+
+/// `NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug …` → `535.104.05`.
+fn nvidia_version(text: &str) -> String {
+    let is_version = |word: &&str| word.contains('.') && word.chars().all(|c| c.is_ascii_digit() || c == '.');
+    text.lines()
+        .next()
+        .and_then(|line| line.split_whitespace().find(is_version))
+        .unwrap_or(UNKNOWN)
+        .to_owned()
 }
 
 /// `None` past the last cache; `Some(None)` for one whose facts cannot be read.
@@ -153,6 +207,7 @@ fn text_of(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use assay_variables::{Guard, SEED, SIGNING_KEY};
 
     #[test]
     fn facts_are_read_from_their_files_forms() {
@@ -162,6 +217,8 @@ mod tests {
         assert_eq!(cpuinfo_field("", "model name"), None);
         assert_eq!(kilobytes("MemFree: 1 kB\nMemTotal:       16 kB\n", "MemTotal:"), Some(U64::from(16_384)));
         assert_eq!(kilobytes("MemTotal: many kB\n", "MemTotal:"), None);
+        let driver = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19\nGCC version:  gcc 12.3.0";
+        assert_eq!([nvidia_version(driver), nvidia_version("")], ["535.104.05", UNKNOWN]);
         assert_eq!(
             [size("48K\n"), size("2M"), size("7"), size("K"), size("1X")],
             [Some(49_152), Some(2_097_152), Some(7), None, None]
@@ -174,5 +231,13 @@ mod tests {
         assert!(!environment.kernel.is_empty() && !environment.cpu.brand.is_empty());
         assert_ne!(environment.build.target, UNKNOWN);
         assert!(!tool().commit.is_empty());
+    }
+
+    #[test]
+    fn variables_are_those_that_the_table_records() {
+        let _guard = Guard::new(&[(SEED.name(), Some("7")), (SIGNING_KEY.name(), Some("00"))]);
+        let variables = environment().variables;
+        assert_eq!(variables.get(SEED.name()).map(String::as_str), Some("7"));
+        assert!(!variables.contains_key(SIGNING_KEY.name()));
     }
 }

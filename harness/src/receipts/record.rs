@@ -2,14 +2,17 @@
 
 use super::error::{Error, Result};
 use super::machine;
-use super::text::{DateTime, Decimal, FileName, KernelName, Label, RegisterBits, Sha256Hex, Word};
+use super::text::{Decimal, FileName, KernelName, Label, RegisterBits, Sha256Hex, U64, Word};
 use super::types::{
-    CaseList, CheckedOperation, Claim, ComputePath, Contract, DifferenceClass, Digest, Divergence, Execution,
-    Feeding, Fixture, FloatEnvironment, FloatRegister, Greedy, Input, KernelCheckClaim, KernelResult, Kind,
-    LiveParity, Logits, Measurement, ModelFacts, ModelRunClaim, OperationsAlone, Parity, Phase,
-    PluginCheckClaim, PluginFinding, PluginKernel, PluginResult, Predicate, Reference, RowDifference, Sample,
-    Sampling, Shape, Statement, Status, Subject, TensorFacts, Thresholds, Work,
+    Audit, CaseList, CheckedOperation, Claim, ComputePath, Contract, DifferenceClass, Digest, Divergence,
+    Execution, Fallback, Feeding, Fixture, FloatEnvironment, FloatRegister, Greedy, Input, KernelCheckClaim,
+    KernelResult, Kind, LiveParity, Logits, Measurement, ModelFacts, ModelRunClaim, OperationDigest,
+    OperationsAlone, OtherPrompt, Parity, Phase, PluginCheckClaim, PluginFinding, PluginKernel, PluginResult,
+    Predicate, Reference, Repeat, RowDifference, Sample, Sampling, Shape, Statement, Status, Subject,
+    TensorFacts, Thresholds, Work,
 };
+#[cfg(unix)]
+use crate::bench::audit::Audited;
 #[cfg(unix)]
 use crate::parity::{
     judge::Class,
@@ -28,7 +31,7 @@ use assay_engine::decode;
 use assay_engine::exact::environment;
 use assay_engine::gguf::Gguf;
 use assay_engine::kernels::check::{CASES_VERSION, OperationReport, Plan};
-use assay_engine::kernels::{Isa, scalar};
+use assay_engine::kernels::{Isa, Kernels, scalar};
 use assay_engine::model::Model;
 use assay_engine::tensor::Matrix;
 use assay_engine::tokenizer::Tokenizer;
@@ -36,7 +39,7 @@ use assay_engine::work::{Counts, Key};
 
 /// What no receipt of this kind proves.
 const LIMITS: [&str; 2] = [
-    "not signed: it shows what was computed, not by whom",
+    "without a signature around it, it shows what was computed, not by whom",
     "timings are those of one run on a machine that may have had other work",
 ];
 
@@ -110,6 +113,46 @@ pub fn model_run(file_name: &str, facts: ModelFacts, run: &Run) -> Result<Statem
     Statement::new(subject, run_predicate(facts, run)?)
 }
 
+/// The receipt of a run that was audited: its status says whether all was in order, by the rule on it.
+///
+/// # Errors
+/// - a name or number does not fit its field.
+#[cfg(unix)]
+pub fn audited_run(
+    file_name: &str,
+    facts: ModelFacts,
+    weight_bytes_per_token: usize,
+    audited: &Audited,
+) -> Result<Statement> {
+    let macs = |run: &Run| run.outcome.work.iter().map(|(_, counts)| counts.macs).sum::<u64>().into();
+    let logits_sha256 = |run: &Run| Sha256Hex::from_digest(run.outcome.logits_sha256);
+    let ns = |sample: &decode::Sample| u64::try_from(sample.time.as_nanos()).unwrap_or(u64::MAX);
+    let of_phase = |run: &Run, phase| {
+        run.outcome.samples.iter().filter(move |sample| sample.phase == phase).map(ns).collect::<Vec<_>>()
+    };
+    let repeat = |run: &Run| Repeat {
+        generated_token_ids: run.outcome.generated.clone(),
+        logits_sha256: logits_sha256(run),
+        macs: macs(run),
+        prefill_ns: of_phase(run, decode::Phase::Prefill).iter().sum::<u64>().into(),
+        decode_ns: of_phase(run, decode::Phase::Decode).into_iter().map(U64::from).collect(),
+    };
+    let audit = Audit {
+        repeats: audited.timed.iter().map(repeat).collect(),
+        other_prompt: OtherPrompt {
+            prompt_token_ids: audited.other.request.prompt.clone(),
+            logits_sha256: logits_sha256(&audited.other),
+            macs: macs(&audited.other),
+        },
+        weight_bytes_per_token: (weight_bytes_per_token as u64).into(),
+        read_bandwidth_bytes_per_s: audited.bandwidth.map(|rate| (rate as u64).into()),
+    };
+    let mut statement = model_run(file_name, facts, &audited.checked)?;
+    statement.predicate.status = status(super::verify::audited(&statement, &audit).is_ok());
+    statement.predicate.audit = Some(audit);
+    Ok(statement)
+}
+
 /// The receipt of a run that was held to golden data.
 ///
 /// # Errors
@@ -155,7 +198,7 @@ pub fn kernel_check(
     let predicate = Predicate {
         kernel_results: Some(results),
         status: status(equal),
-        ..predicate(Kind::KernelCheck, claim, execution)
+        ..predicate(Kind::KernelCheck, claim, execution)?
     };
     Statement::new(subject, predicate)
 }
@@ -227,7 +270,7 @@ pub fn plugin_check(report: &plugins::Report) -> Result<Statement> {
         plugin_results: Some(results),
         status: status(report.held()),
         limits: [LIMITS[0].to_owned(), PLUGIN_LIMIT.to_owned()].to_vec(),
-        ..predicate(Kind::PluginCheck, claim, execution)
+        ..predicate(Kind::PluginCheck, claim, execution)?
     };
     Statement::new(subject, predicate)
 }
@@ -249,8 +292,15 @@ fn run_predicate(facts: ModelFacts, run: &Run) -> Result<Predicate> {
         layer_chain: outcome.layer_chain.iter().copied().map(Sha256Hex::from_digest).collect(),
         rope_table_sha256: Sha256Hex::from_digest(outcome.rope_sha256),
     });
+    let work = work(outcome, run.backend.kernels)?;
+    let digest = |(name, digest): &(String, [u8; 32])| OperationDigest {
+        name: name.clone(),
+        sha256: Sha256Hex::from_digest(*digest),
+    };
     let execution = Execution {
-        work: work(outcome)?,
+        fallbacks: fallbacks(&work, run.backend.kernels.isa)?,
+        work,
+        trace: run.trace.as_ref().map(|trace| trace.iter().map(digest).collect()),
         ..execution(run.backend, run.request.batch_size(), run.environment)?
     };
     Ok(Predicate {
@@ -260,23 +310,25 @@ fn run_predicate(facts: ModelFacts, run: &Run) -> Result<Predicate> {
             steps: small(outcome.generated.len()),
             sampling: Sampling::Greedy {},
         }),
-        measurement: Some(measurement(outcome)),
-        ..predicate(Kind::ModelRun, claim, execution)
+        measurement: machine::moment()?.1.then(|| measurement(outcome)),
+        ..predicate(Kind::ModelRun, claim, execution)?
     })
 }
 
 /// What every receipt has; the rest is absent.
-fn predicate(kind: Kind, claim: Claim, execution: Execution) -> Predicate {
-    Predicate {
+fn predicate(kind: Kind, claim: Claim, execution: Execution) -> Result<Predicate> {
+    let (created, _) = machine::moment()?;
+    Ok(Predicate {
         kind,
         claim_id: Sha256Hex::of(b""), // set when the statement is sealed
-        created: DateTime::now(),
+        created,
         tool: machine::tool(),
         model: None,
         input: None,
         claim,
         execution,
         measurement: None,
+        audit: None,
         parity: None,
         kernel_results: None,
         plugin_results: None,
@@ -285,7 +337,7 @@ fn predicate(kind: Kind, claim: Claim, execution: Execution) -> Predicate {
         limits: LIMITS.map(str::to_owned).to_vec(),
         corrections: Vec::new(),
         extensions: serde_json::Map::new(),
-    }
+    })
 }
 
 fn execution(backend: Backend, batch: usize, found: environment::FloatEnvironment) -> Result<Execution> {
@@ -298,7 +350,25 @@ fn execution(backend: Backend, batch: usize, found: environment::FloatEnvironmen
         float_environment: float_environment(found)?,
         device: None,
         compute_path: ComputePath::Real,
+        trace: None,
     })
+}
+
+/// What did not run on a kernel of the instruction set that was asked for. The tables of this version borrow none (a test holds
+/// that): this is for those that will.
+fn fallbacks(work: &[Work], asked: Isa) -> Result<Vec<Fallback>> {
+    let elsewhere = work.iter().filter(|row| row.kernel.isa() != asked.name());
+    let fallback = |row: &Work| {
+        Ok(Fallback {
+            operation: row.operation.clone(),
+            wanted: kernel_name(row.kernel.name(), asked)?,
+            used: row.kernel.clone(),
+            reason: "the table of the instruction set has no kernel of its own".to_owned(),
+        })
+    };
+    let mut all = elsewhere.map(fallback).collect::<Result<Vec<_>>>()?;
+    all.dedup();
+    Ok(all)
 }
 
 fn float_environment(found: environment::FloatEnvironment) -> Result<FloatEnvironment> {
@@ -315,11 +385,13 @@ fn kernel_name(operation: &str, isa: Isa) -> Result<KernelName> {
     KernelName::parse(&format!("{operation}/{isa}"))
 }
 
-fn work(outcome: &decode::Outcome) -> Result<Vec<Work>> {
+fn work(outcome: &decode::Outcome, table: &Kernels) -> Result<Vec<Work>> {
     let row = |(key, counts): &(Key, Counts)| {
+        // The kernel that ran: a table that borrows one names the lender.
+        let isa = if key.isa == table.isa { table.isa_of(key.kernel) } else { key.isa };
         Ok(Work {
             operation: Word::parse(key.operation.name())?,
-            kernel: kernel_name(key.kernel, key.isa)?,
+            kernel: kernel_name(key.kernel, isa)?,
             columns: (key.columns as u64).into(),
             calls: counts.calls.into(),
             rows: counts.rows.into(),

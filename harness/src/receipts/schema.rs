@@ -9,7 +9,8 @@ use std::sync::LazyLock;
 pub const PATH: &str = "schemas/receipt-v1.schema.json";
 
 /// Keys that came after the first receipts of this version: absent, never `null`, where they do not apply.
-const OPTIONAL: [&str; 2] = ["plugin_results", "live"];
+const OPTIONAL: [&str; 7] =
+    ["plugin_results", "live", "trace", "audit", "compiled_features", "rustc_verbose", "accelerator"];
 
 static VALIDATOR: LazyLock<jsonschema::Validator> = LazyLock::new(|| {
     jsonschema::draft202012::new(&receipt_schema())

@@ -4,6 +4,7 @@ use super::find::TRANSFORMERS;
 use crate::files;
 use crate::plugins::peers::{PACKAGE, PACKAGE_VERSION, TARBALL, verify};
 use anyhow::{Context as _, bail, ensure};
+use assay_variables::SIGNING_KEY;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -69,6 +70,7 @@ fn transformers(folder: &Path, progress: &mut dyn FnMut(&str)) -> anyhow::Result
 /// Runs a tool that must succeed.
 fn ran(tool: &str, command: &mut Command) -> anyhow::Result<()> {
     let output = command
+        .env_remove(SIGNING_KEY.name())
         .stdin(Stdio::null())
         .output()
         .with_context(|| format!("{tool} cannot be started; it is needed to install this"))?;

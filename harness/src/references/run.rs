@@ -8,6 +8,7 @@ use crate::files;
 use crate::peers::{beginning, ending, last_words_of};
 use crate::plugins::fault::{Victim, dies_with_parent};
 use assay_engine::exact::argmax;
+use assay_variables::SIGNING_KEY;
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::os::unix::process::CommandExt as _;
@@ -146,7 +147,7 @@ impl Running {
             return Err(Failure::Start("no program was named".to_owned()));
         };
         let mut command = Command::new(name);
-        command.args(first).args(arguments).env("GGML_NO_BACKTRACE", "1");
+        command.args(first).args(arguments).env("GGML_NO_BACKTRACE", "1").env_remove(SIGNING_KEY.name());
         command.stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped()).process_group(0);
         dies_with_parent(&mut command);
         let mut child = command.spawn().map_err(|e| Failure::Start(format!("{name}: {e}")))?;

@@ -3,9 +3,10 @@
 use super::{Error, Result};
 use crate::files;
 use crate::receipts::canonical;
+use crate::receipts::envelope::{self, MAX_BYTES};
 use crate::receipts::text::Sha256Hex;
 use crate::receipts::types::{Claim, Measurement, Phase, Statement, Status};
-use crate::receipts::verify::{MAX_BYTES, Options, Verdict, verify};
+use crate::receipts::verify::{Options, Verdict, verify};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -93,6 +94,11 @@ pub fn load_files(mut files: Vec<PathBuf>) -> Result<Loaded> {
 impl Loaded {
     fn add(&mut self, file: &Path) -> Result<()> {
         let bytes = files::read(file, MAX_BYTES)?;
+        // A report reads what is inside: whose signature must be there is for `assay receipt verify` to say.
+        let bytes = match envelope::open(&bytes) {
+            Some(Ok(envelope)) => envelope.payload,
+            _ => bytes,
+        };
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let report = verify(&bytes, &Options { file_name: Some(name.clone()), ..Options::default() });
         let (Verdict::Valid, Some(statement)) = (report.verdict, &report.statement) else {

@@ -4,7 +4,7 @@ use super::Result;
 use assay_engine::decode::{self, Hooks, Outcome, Request};
 use assay_engine::exact::environment::{self, FloatEnvironment};
 use assay_engine::kernels::{self, Isa, Kernels};
-use assay_engine::model::{Model, Session};
+use assay_engine::model::{Model, Session, nodes};
 use assay_engine::threads::Pool;
 use std::num::NonZero;
 use std::ops::ControlFlow;
@@ -51,12 +51,24 @@ pub struct Run {
     pub outcome: Outcome,
     /// The float environment it ran in.
     pub environment: FloatEnvironment,
+    /// Name and digest of what each operation of the pass gave, where it was asked for: see [`Run::record_trace`].
+    pub trace: Option<Vec<(String, [u8; 32])>>,
 }
 
 impl Run {
     /// All tokens that were fed: the prompt and those that were generated.
     pub fn tokens(&self) -> Vec<u32> {
         [&self.request.prompt[..], &self.outcome.generated].concat()
+    }
+
+    /// Runs the pass again, operation by operation, and keeps their digests. It takes about as long as the prompt and the generated tokens
+    /// fed at once.
+    ///
+    /// # Errors
+    /// - the engine's.
+    pub fn record_trace(&mut self, model: &Model<'_>) -> Result<()> {
+        self.trace = Some(trace(model, self.backend, &self.tokens())?);
+        Ok(())
     }
 }
 
@@ -94,7 +106,28 @@ pub fn go_on(
     let environment = environment::check()?;
     let pool = Pool::new(backend.threads)?;
     let outcome = decode::go_on(session, &pool, &request, hooks)?;
-    Ok(Run { backend, request, outcome, environment })
+    Ok(Run { backend, request, outcome, environment, trace: None })
+}
+
+/// The most logits that a trace holds at once: 2 GiB.
+const TRACE_LOGITS: usize = 1 << 29;
+
+/// Name and digest of what each operation of the pass gives for `tokens`, in the order of the pass.
+///
+/// # Errors
+/// - as [`run`].
+pub fn trace(model: &Model<'_>, backend: Backend, tokens: &[u32]) -> Result<Vec<(String, [u8; 32])>> {
+    environment::check()?;
+    let most = TRACE_LOGITS / model.config.vocab;
+    if tokens.len() > most {
+        return Err(super::Error::Engine(assay_engine::Error::Input {
+            what: "tokens of a trace",
+            expected: format!("at most {most}: the logits of all are in memory together"),
+            got: tokens.len().to_string(),
+        }));
+    }
+    let digests = Pool::new(backend.threads)?.run(|| nodes::digests(model, backend.kernels, tokens))?;
+    Ok(nodes::nodes(&model.config).iter().map(nodes::Node::name).zip(digests).collect())
 }
 
 /// Runs and collects all logits, `(prompt + steps, vocab)`.

@@ -7,6 +7,7 @@
 //! formats.rs   weight formats held to bytes of the C++ quantisers
 //! hostile.rs   the corpus of broken files held to a reader
 //! matrix.rs    one digest for every number of threads and every cut of the prompt
+//! builtin.rs   models of the program, found by their digest
 //! compare.rs   the metrics, in fixed order in f64
 //! hypotheses.rs  the engine with a known mistake in its graph
 //! perplexity.rs  how well a model predicts a text
@@ -16,6 +17,7 @@
 //! parity.rs    a run held to golden data: verdict and numbers
 //! ```
 
+pub mod builtin;
 pub mod compare;
 pub mod engine;
 pub mod file;
@@ -37,6 +39,9 @@ pub enum Error {
     /// The engine refused.
     #[error(transparent)]
     Engine(#[from] assay_engine::Error),
+    /// A seeded model cannot be made.
+    #[error(transparent)]
+    Fixture(#[from] crate::fixtures::Error),
     /// Golden data are missing or inconsistent.
     #[error("{path}: {problem}; {advice}")]
     Golden {

@@ -1,6 +1,7 @@
 //! Receipts that nobody's run wrote, with counters that add up: what the rules are tested on.
 
 use assay_engine::kernels::check::{CASES_VERSION, operations};
+use assay_engine::model::nodes;
 use assay_harness::plugins::{Group, PLUGIN_CASES_VERSION};
 use assay_harness::receipts::canonical;
 use assay_harness::receipts::text::{
@@ -36,8 +37,47 @@ pub(crate) fn options(statement: &Statement) -> Options {
     Options { file_name: Some(canonical::file_name(statement, &id)), now: NOW, ..Options::default() }
 }
 
-pub(crate) fn all() -> [Statement; 5] {
-    [model_run(), parity(), diverged(), kernel_check(), plugin_check()]
+pub(crate) fn all() -> [Statement; 6] {
+    [model_run(), audited(), parity(), diverged(), kernel_check(), plugin_check()]
+}
+
+/// A model run that was audited, with nothing wrong.
+pub(crate) fn audited() -> Statement {
+    let mut statement = model_run();
+    let predicate = &mut statement.predicate;
+    let macs = U64::from(predicate.execution.work.iter().map(|row| row.macs.get()).sum::<u64>());
+    let per_token =
+        |row: &Work| ["linear", "head"].contains(&row.operation.as_str()).then(|| row.weight_bytes.get() / 5);
+    let repeat = |ns: u64| Repeat {
+        generated_token_ids: vec![4, 9],
+        logits_sha256: Sha256Hex::of(b"logits"),
+        macs: macs.clone(),
+        prefill_ns: U64::from(9_000 + ns),
+        decode_ns: vec![U64::from(5_000 + ns), U64::from(6_000)],
+    };
+    predicate.audit = Some(Audit {
+        repeats: vec![repeat(0), repeat(1), repeat(2)],
+        other_prompt: OtherPrompt {
+            prompt_token_ids: vec![2, 8, 0],
+            logits_sha256: Sha256Hex::of(b"other logits"),
+            macs: macs.clone(),
+        },
+        weight_bytes_per_token: U64::from(predicate.execution.work.iter().filter_map(per_token).sum::<u64>()),
+        read_bandwidth_bytes_per_s: Some(U64::from(10_000_000_000)),
+    });
+    canonical::seal(&mut statement).unwrap();
+    statement
+}
+
+/// The operations of the made-up model, ending in the made-up claim.
+fn trace() -> Vec<OperationDigest> {
+    let digest = |node: &nodes::Node| match node.kind {
+        nodes::NodeKind::LayerOutput => Sha256Hex::of(format!("layer {}", node.layer).as_bytes()),
+        nodes::NodeKind::Logits => Sha256Hex::of(b"logits"),
+        _ => Sha256Hex::of(node.name().as_bytes()),
+    };
+    let operation = |node: &nodes::Node| OperationDigest { name: node.name(), sha256: digest(node) };
+    nodes::list(true, 2).iter().map(operation).collect()
 }
 
 pub(crate) fn plugin_check() -> Statement {
@@ -90,6 +130,7 @@ pub(crate) fn model_run() -> Statement {
     predicate.input =
         Some(Input { prompt_token_ids: PROMPT.to_vec(), steps: STEPS, sampling: Sampling::Greedy {} });
     predicate.measurement = Some(measurement());
+    predicate.execution.trace = Some(trace());
     Statement::new(subject, predicate).unwrap()
 }
 
@@ -169,6 +210,7 @@ fn predicate(kind: Kind, claim: Claim, work: Vec<Work>) -> Predicate {
         claim,
         execution: execution(work),
         measurement: None,
+        audit: None,
         parity: None,
         kernel_results: None,
         plugin_results: None,
@@ -238,6 +280,7 @@ fn execution(work: Vec<Work>) -> Execution {
         },
         device: None,
         compute_path: ComputePath::Real,
+        trace: None,
     }
 }
 
@@ -246,7 +289,7 @@ fn row(operation: &str, name: &str, columns: u64, rows: u64, row_bytes: u64) -> 
         operation: word(operation),
         kernel: kernel(name),
         columns: U64::from(columns),
-        calls: U64::from(1),
+        calls: U64::from(rows),
         rows: U64::from(rows),
         macs: U64::from(rows * columns),
         weight_bytes: U64::from(rows * row_bytes),
@@ -298,13 +341,16 @@ fn environment() -> Environment {
         cpu: Cpu {
             brand: "Example".into(),
             logical: Some(2),
+            compiled_features: None,
             features: ["avx2", "fma", "f16c"].map(str::to_owned).to_vec(),
             caches: Vec::new(),
         },
         memory_bytes: None,
         virtualisation: UNKNOWN.into(),
+        accelerator: None,
         governor: UNKNOWN.into(),
         build: Build {
+            rustc_verbose: None,
             rustc: UNKNOWN.into(),
             target: "x86_64-unknown-linux-gnu".into(),
             profile: UNKNOWN.into(),

@@ -7,8 +7,8 @@ use assay_harness::receipts::types::Statement;
 use assay_harness::receipts::verify::{Outcome, Rule, Verdict, verify};
 use std::collections::BTreeSet;
 
-/// Rules that no example in bytes can break: they need a file beside it, or do not exist yet.
-const WITHOUT_EXAMPLE: [Rule; 2] = [Rule::Files, Rule::Signature];
+/// A rule that no example in bytes can break: it needs a file beside it.
+const WITHOUT_EXAMPLE: [Rule; 1] = [Rule::Files];
 
 /// Checks what an example says of itself.
 pub(crate) fn check(negative: &Negative) {
@@ -31,8 +31,9 @@ pub(crate) fn check(negative: &Negative) {
             assert!(report.verdict != Verdict::Valid && report.statement.is_none(), "{name}")
         }
     }
-    // The rule on JSON cannot be switched off.
-    let expected = matches!(negative.without, Without::CaughtBy(_)) || negative.rule == Rule::Json;
+    // Two rules cannot be switched off.
+    let unopened = [Rule::Envelope, Rule::Json].contains(&negative.rule);
+    let expected = matches!(negative.without, Without::CaughtBy(_)) || unopened;
     assert_eq!(broken > 0, expected, "{name}");
 }
 

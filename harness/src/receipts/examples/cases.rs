@@ -2,6 +2,7 @@
 
 use super::Without;
 use crate::receipts::canonical;
+use crate::receipts::envelope::Envelope;
 use crate::receipts::text::{
     DateTime, Decimal, FileName, KernelName, Label, RegisterBits, Sha256Hex, U64, Word,
 };
@@ -22,6 +23,19 @@ pub(super) struct Case {
     pub(super) without: Without,
     pub(super) verdict: Verdict,
     pub(super) make: Make,
+    pub(super) with: With,
+}
+
+/// What the caller of the verifier has beside the receipt.
+#[derive(Clone, Copy)]
+pub(super) enum With {
+    Nothing,
+    /// Keys to hold signatures to.
+    Keys(&'static [super::TestKey]),
+    /// The strict policy.
+    Strict,
+    /// A ledger, made of the lines of a good one, of another receipt and this.
+    Ledger(fn(&[Vec<u8>]) -> Vec<Vec<u8>>),
 }
 
 /// How. An edit gives `None` where it does not apply to the kind of receipt.
@@ -36,10 +50,12 @@ pub(super) enum Make {
     Unsealed(fn(&[u8]) -> Option<Vec<u8>>),
     /// Only the file name changes.
     Renamed(fn(&str) -> String),
+    /// The receipt in an envelope that `alice` signed. The file name is that of the receipt inside.
+    Envelope(fn(Envelope) -> Option<Vec<u8>>),
 }
 
-const fn case(name: &'static str, rule: Rule, without: Without, make: Make) -> Case {
-    Case { name, rule, without, verdict: rule.verdict(), make }
+pub(super) const fn case(name: &'static str, rule: Rule, without: Without, make: Make) -> Case {
+    Case { name, rule, without, verdict: rule.verdict(), make, with: With::Nothing }
 }
 
 pub(super) const CASES: &[Case] = &[
@@ -87,6 +103,12 @@ pub(super) const CASES: &[Case] = &[
     case("logits-row-missing", Rule::TokenCounts, Passes, Make::Statement(logits_row_missing)),
     case("layer-missing", Rule::LayerChain, Passes, Make::Statement(layer_missing)),
     case("flush-to-zero", Rule::FloatEnvironment, Passes, Make::Statement(flush_to_zero)),
+    case(
+        "register-of-other-digits",
+        Rule::FloatEnvironment,
+        Passes,
+        Make::Statement(register_of_other_digits),
+    ),
     case("flush-to-zero-hidden", Rule::FloatEnvironment, Passes, Make::Statement(flush_to_zero_hidden)),
     case("unknown-isa", Rule::Execution, Passes, Make::Statement(unknown_isa)),
     case("isa-without-its-features", Rule::Execution, Passes, Make::Statement(isa_without_its_features)),
@@ -99,7 +121,8 @@ pub(super) const CASES: &[Case] = &[
     case("too-many-threads", Rule::Execution, Passes, Make::Statement(too_many_threads)),
     case("batch-past-the-prompt", Rule::Execution, Passes, Make::Statement(batch_past_the_prompt)),
     case("mock-path", Rule::ComputePath, Passes, Make::Statement(mock_path)),
-    case("impossible-counter", Rule::WorkRows, Passes, Make::Statement(impossible_counter)),
+    case("impossible-counter", Rule::WorkRows, CaughtBy(Rule::Work), Make::Statement(impossible_counter)),
+    case("counter-in-two-rows", Rule::WorkRows, Passes, Make::Statement(counter_in_two_rows)),
     case("more-calls-than-rows", Rule::WorkRows, Passes, Make::Statement(more_calls_than_rows)),
     case("counters-do-not-add-up", Rule::Work, Passes, Make::Statement(one_row_more)),
     case("counters-of-another-shape", Rule::Work, Passes, Make::Statement(other_columns)),
@@ -359,6 +382,14 @@ fn flush_to_zero_hidden(statement: &mut Statement) -> Option<()> {
     Some(())
 }
 
+/// Bits that the register does not have.
+fn register_of_other_digits(statement: &mut Statement) -> Option<()> {
+    let environment = &mut statement.predicate.execution.float_environment;
+    (environment.register == FloatRegister::Mxcsr).then_some(())?;
+    environment.value = RegisterBits::from_u64(1 << 40 | environment.value.get());
+    Some(())
+}
+
 fn mock_path(statement: &mut Statement) -> Option<()> {
     statement.predicate.execution.compute_path = ComputePath::Mock;
     Some(())
@@ -369,13 +400,31 @@ fn add(value: &mut U64, more: u64) {
 }
 
 /// A counter, of `operation` if the receipt has one.
-fn counter<'a>(statement: &'a mut Statement, operation: &str) -> Option<&'a mut Work> {
+pub(super) fn counter<'a>(statement: &'a mut Statement, operation: &str) -> Option<&'a mut Work> {
     let work = &mut statement.predicate.execution.work;
     let place = work.iter().position(|row| row.operation.as_str() == operation).unwrap_or(0);
     work.get_mut(place)
 }
 
-/// A row more than its multiply-adds say. (Of attention no rows are required, only multiply-adds.)
+/// The same work as two rows of the same kernel and length.
+fn counter_in_two_rows(statement: &mut Statement) -> Option<()> {
+    let row = counter(statement, operation::ATTENTION_SCORES)?;
+    let (rows, columns, calls) = (row.rows.get(), row.columns.get(), row.calls.get());
+    (rows > 1 && calls > 1).then_some(())?;
+    let part = |rows: u64, calls: u64, row: &Work| Work {
+        calls: U64::from(calls.min(rows)),
+        rows: U64::from(rows),
+        macs: U64::from(rows * columns),
+        weight_bytes: U64::from(row.weight_bytes.get() / row.rows.get() * rows),
+        ..row.clone()
+    };
+    let second = part(1, 1, row);
+    *row = part(rows - 1, calls - 1, row);
+    statement.predicate.execution.work.push(second);
+    Some(())
+}
+
+/// A row more than its multiply-adds say.
 fn impossible_counter(statement: &mut Statement) -> Option<()> {
     let row = counter(statement, operation::ATTENTION_SCORES)?;
     add(&mut row.rows, 1);

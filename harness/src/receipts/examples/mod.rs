@@ -2,14 +2,31 @@
 //! committed in `receipts/examples/negative/`.
 
 mod cases;
+mod honest;
+mod outside;
 
 use super::canonical;
+use super::envelope::{self, Envelope};
 use super::error::{Error, Result};
+use super::keys::PrivateKey;
 use super::text::Sha256Hex;
 use super::types::Statement;
-use super::verify::{Files, Options, Rule, Verdict};
-use cases::{CASES, Make};
+use super::verify::{Chain, Options, Rule, Verdict};
+use cases::{Case, Make, With};
 use std::collections::BTreeSet;
+
+/// A key of the examples.
+pub type TestKey = fn() -> PrivateKey;
+
+/// A key of the examples, known to all the world: for tests and nothing else.
+pub fn alice() -> PrivateKey {
+    PrivateKey::from_seed(b"alice's key of Assay's examples!")
+}
+
+/// Another.
+pub fn bob() -> PrivateKey {
+    PrivateKey::from_seed(b"bob's key of Assay's examples!!!")
+}
 
 /// A receipt that breaks a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +45,12 @@ pub struct Negative {
     pub max_age: Option<u64>,
     /// The present to verify it in, seconds after 1970: when the positive one was written.
     pub now: u64,
+    /// The keys to hold its signatures to.
+    pub keys: Vec<TestKey>,
+    /// Whether the caller is strict.
+    pub strict: bool,
+    /// The ledger that it must stand in.
+    pub ledger: Option<Vec<u8>>,
     /// Its bytes.
     pub bytes: Vec<u8>,
 }
@@ -44,15 +67,17 @@ pub enum Without {
 }
 
 impl Negative {
-    /// What to verify it with: its file name, its policy and its present.
+    /// What to verify it with: its file name, its keys and ledger, its policy and its present.
     pub fn options(&self) -> Options {
         Options {
             file_name: Some(self.file_name.clone()),
-            expected_id: None,
-            files: Files::NotAsked,
+            keys: self.keys.iter().map(|key| key().public()).collect(),
+            strict: self.strict,
+            chain: self.ledger.as_ref().map_or(Chain::NotAsked, |ledger| Chain::read(ledger, None)),
             now: self.now,
             max_age: self.max_age,
             off: BTreeSet::new(),
+            ..Options::default()
         }
     }
 
@@ -68,9 +93,15 @@ impl Negative {
 /// - [`Error::Json`] if it cannot be written as JSON.
 pub fn negatives(positive: &Statement) -> Result<Vec<Negative>> {
     let mut negatives = Vec::new();
-    for case in CASES {
+    // An audit repeats the claim: what changes the one would break the rule on the other too.
+    let of_claims = if positive.predicate.audit.is_none() { cases::CASES } else { &[] };
+    for case in [of_claims, honest::CASES, outside::CASES].into_iter().flatten() {
         let Some((file_name, bytes)) = make(&case.make, positive)? else { continue };
+        let Some((keys, strict, ledger)) = with(case, positive) else { continue };
         negatives.push(Negative {
+            keys,
+            strict,
+            ledger,
             name: case.name,
             rule: case.rule,
             without: case.without,
@@ -82,6 +113,23 @@ pub fn negatives(positive: &Statement) -> Result<Vec<Negative>> {
         });
     }
     Ok(negatives)
+}
+
+/// (keys, strict, ledger) that the caller has; `None` if there can be no such ledger.
+fn with(case: &Case, positive: &Statement) -> Option<(Vec<TestKey>, bool, Option<Vec<u8>>)> {
+    Some(match case.with {
+        With::Nothing => (Vec::new(), false, None),
+        With::Keys(keys) => (keys.to_vec(), false, None),
+        With::Strict => (Vec::new(), true, None),
+        With::Ledger(edit) => {
+            let lines = edit(&outside::lines(positive)?);
+            // The last line of a torn ledger has no line feed.
+            let torn = lines.last().is_some_and(|line| !line.ends_with(b"}"));
+            let mut bytes = lines.join(&b'\n');
+            bytes.extend_from_slice(if torn { b"" } else { b"\n" });
+            (Vec::new(), false, Some(bytes))
+        }
+    })
 }
 
 /// (file name, bytes) of one case; `None` if it does not apply.
@@ -110,6 +158,15 @@ fn make(make: &Make, positive: &Statement) -> Result<Option<(String, Vec<u8>)>> 
         Make::Unsealed(edit) => {
             let name = canonical::file_name(positive, &Sha256Hex::of(&bytes));
             edit(&bytes).map(|bytes| (name, bytes))
+        }
+        Make::Envelope(edit) => {
+            let mut signed = Envelope::around(bytes);
+            signed.sign(&alice())?;
+            let Some(bytes) = edit(signed) else { return Ok(None) };
+            let payload = envelope::open(&bytes).and_then(|opened| opened.ok()).map(|opened| opened.payload);
+            let id = payload
+                .map_or_else(|| canonical::receipt_id(positive), |payload| Ok(Sha256Hex::of(&payload)))?;
+            Some((canonical::envelope_name(positive, &id), bytes))
         }
         Make::Renamed(rename) => {
             let name = canonical::file_name(positive, &Sha256Hex::of(&bytes));

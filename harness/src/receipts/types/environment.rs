@@ -26,8 +26,22 @@ pub struct Environment {
     pub governor: String,
     /// How the program was built.
     pub build: Build,
+    /// The accelerator of the machine, whether it was used or not. Absent from older receipts, not `null`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Accelerator")]
+    pub accelerator: Option<Accelerator>,
     /// Variables that can change what runs, out of a fixed list.
     pub variables: BTreeMap<String, String>,
+}
+
+/// The accelerator of a machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Accelerator {
+    /// As its driver calls it; the names of several, one after the other.
+    pub name: String,
+    /// Version of the driver.
+    pub driver: String,
 }
 
 /// The processor.
@@ -40,6 +54,10 @@ pub struct Cpu {
     pub logical: Option<u32>,
     /// Features that were detected, out of those that kernels ask for.
     pub features: Vec<String>,
+    /// Those of them that the compiler was allowed to use everywhere. Absent from older receipts, not `null`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Vec<String>")]
+    pub compiled_features: Option<Vec<String>>,
     /// Caches of the first processor.
     pub caches: Vec<Cache>,
 }
@@ -62,6 +80,10 @@ pub struct Cache {
 pub struct Build {
     /// `rustc --version`.
     pub rustc: String,
+    /// The lines of `rustc -vV` that name host, commit and LLVM, joined by `; `. Absent from older receipts, not `null`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub rustc_verbose: Option<String>,
     /// Target triple.
     pub target: String,
     /// `debug` or `release`.

@@ -38,6 +38,21 @@ pub struct Execution {
     pub device: Option<Device>,
     /// Whether anything was computed.
     pub compute_path: ComputePath,
+    /// What each operation of the pass gave, in its order, so that a replay that differs can name the first that does. Absent where it
+    /// was not recorded, not `null`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Vec<OperationDigest>")]
+    pub trace: Option<Vec<OperationDigest>>,
+}
+
+/// What one operation of the pass gave.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OperationDigest {
+    /// Its name: `blk.0.attn_norm`.
+    pub name: String,
+    /// Digest of its output for all tokens, `(tokens, width)` f32, little-endian.
+    pub sha256: Sha256Hex,
 }
 
 /// What one kernel did for one operation at one row length.
@@ -162,6 +177,49 @@ pub enum Phase {
     Prefill,
     /// Tokens after it.
     Decode,
+}
+
+/// Evidence that the run was not a show: the same prompt again and again, timed, and another one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Audit {
+    /// The timed runs of the receipt's own prompt, in order.
+    pub repeats: Vec<Repeat>,
+    /// One run of another prompt of the same length.
+    pub other_prompt: OtherPrompt,
+    /// Bytes of weights that one token reads: every linear layer and the head.
+    pub weight_bytes_per_token: U64,
+    /// The most that this machine was seen to read with the same threads, bytes per second; `null` where there is no loop to
+    /// measure it with.
+    pub read_bandwidth_bytes_per_s: Option<U64>,
+}
+
+/// One timed run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Repeat {
+    /// What came out while it was timed.
+    pub generated_token_ids: Vec<u32>,
+    /// Digest of all its logits.
+    pub logits_sha256: Sha256Hex,
+    /// Multiply-adds counted in it.
+    pub macs: U64,
+    /// Nanoseconds for the prompt.
+    pub prefill_ns: U64,
+    /// Nanoseconds for each token after it.
+    pub decode_ns: Vec<U64>,
+}
+
+/// A run of another prompt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OtherPrompt {
+    /// The prompt.
+    pub prompt_token_ids: Vec<u32>,
+    /// Digest of all its logits.
+    pub logits_sha256: Sha256Hex,
+    /// Multiply-adds counted in it.
+    pub macs: U64,
 }
 
 /// A sample that summaries leave out.

@@ -8,10 +8,10 @@ mod execution;
 mod model;
 mod results;
 
-pub use environment::{Build, Cache, Cpu, Environment, UNKNOWN};
+pub use environment::{Accelerator, Build, Cache, Cpu, Environment, UNKNOWN};
 pub use execution::{
-    ComputePath, Device, DiscardReason, Discarded, Execution, Fallback, FloatEnvironment, FloatRegister,
-    Measurement, Phase, Sample, Work, operation,
+    Audit, ComputePath, Device, DiscardReason, Discarded, Execution, Fallback, FloatEnvironment,
+    FloatRegister, Measurement, OperationDigest, OtherPrompt, Phase, Repeat, Sample, Work, operation,
 };
 pub use model::{
     CaseList, CheckedOperation, Claim, Contract, Fixture, Input, KernelCheckClaim, Logits, ModelFacts,
@@ -107,6 +107,10 @@ pub struct Predicate {
     pub execution: Execution,
     /// How long it took here.
     pub measurement: Option<Measurement>,
+    /// Evidence that the run was not a show; only in a model run that was audited. Absent elsewhere, not `null`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Audit")]
+    pub audit: Option<Audit>,
     /// How far a reference is away; only in a parity receipt, and always there.
     pub parity: Option<Parity>,
     /// What each kernel gave; only in a kernel check, and always there.

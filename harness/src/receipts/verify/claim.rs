@@ -39,10 +39,12 @@ pub(super) fn does_not_apply() -> Finding {
     Skipped("does not apply to this kind".into())
 }
 
-pub(super) fn file_name(statement: &Statement, options: &Options) -> Finding {
+pub(super) fn file_name(statement: &Statement, enveloped: bool, options: &Options) -> Finding {
     let Some((date, _)) = options.file_name.as_deref().and_then(name_parts) else {
         return Skipped("no file name of the form <date>-<12 hex>.json".into());
     };
+    let says_envelope = options.file_name.as_deref().is_some_and(|name| name.ends_with(".dsse.json"));
+    require!(enveloped || !says_envelope, "the name of an envelope, but none around it");
     let created = statement.predicate.created.date();
     require!(date == created, "the file name says {date}, the receipt was written on {created}");
     Held(format!("written on {date}"))

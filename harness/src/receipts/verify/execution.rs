@@ -15,9 +15,11 @@ use std::collections::BTreeSet;
 /// MXCSR: flush to zero (15), rounding control (14, 13), denormals are zero (6).
 const MXCSR_ROUNDING: u64 = 3 << 13;
 const MXCSR_SUBNORMALS: u64 = 1 << 15 | 1 << 6;
-/// FPCR: rounding mode (23, 22), flush to zero (24), the same for f16 (19).
+/// FPCR: rounding mode (23, 22), flush to zero (24), the same for f16 (19), flush of inputs (0).
 const FPCR_ROUNDING: u64 = 3 << 22;
-const FPCR_SUBNORMALS: u64 = 1 << 24 | 1 << 19;
+const FPCR_SUBNORMALS: u64 = 1 << 24 | 1 << 19 | 1;
+/// Another f16 (26).
+const FPCR_HALVES: u64 = 1 << 26;
 
 const CUDA: &str = "cuda";
 
@@ -37,6 +39,11 @@ fn is_kernel_of(kernel: &KernelName, operation: &str) -> bool {
     }
 }
 
+/// Whether a target triple is of a processor.
+fn is_for(target: &str, processor: &str) -> bool {
+    target.split('-').next() == Some(processor)
+}
+
 /// Why code for an instruction set cannot have run there.
 fn isa_misfit(isa: &str, environment: &Environment) -> Option<String> {
     if isa == CUDA {
@@ -53,7 +60,7 @@ fn isa_misfit(isa: &str, environment: &Environment) -> Option<String> {
         _ => return Some(format!("the instruction set {isa} is not known")),
     };
     let target = &environment.build.target;
-    if !target.contains(architecture) {
+    if !is_for(target, architecture) {
         return Some(format!("{isa} in a program for {target:?}"));
     }
     let has = |feature: &&&str| environment.cpu.features.iter().any(|had| had == **feature);
@@ -69,8 +76,8 @@ pub(super) fn execution(statement: &Statement, _: &Options) -> Finding {
     }
     let (register, target) = (execution.float_environment.register, &environment.build.target);
     let expected = match target {
-        target if target.contains("x86_64") => FloatRegister::Mxcsr,
-        target if target.contains("aarch64") => FloatRegister::Fpcr,
+        target if is_for(target, "x86_64") => FloatRegister::Mxcsr,
+        target if is_for(target, "aarch64") => FloatRegister::Fpcr,
         _ => register,
     };
     require!(register == expected, "the register {register:?} in a program for {target:?}");
@@ -85,10 +92,12 @@ pub(super) fn execution(statement: &Statement, _: &Options) -> Finding {
 
 pub(super) fn float_environment(statement: &Statement, _: &Options) -> Finding {
     let environment = &statement.predicate.execution.float_environment;
-    let (rounding, subnormals) = match environment.register {
-        FloatRegister::Mxcsr => (MXCSR_ROUNDING, MXCSR_SUBNORMALS),
-        FloatRegister::Fpcr => (FPCR_ROUNDING, FPCR_SUBNORMALS),
+    let (digits, rounding, subnormals, other) = match environment.register {
+        FloatRegister::Mxcsr => (8, MXCSR_ROUNDING, MXCSR_SUBNORMALS, 0),
+        FloatRegister::Fpcr => (16, FPCR_ROUNDING, FPCR_SUBNORMALS, FPCR_HALVES),
     };
+    let value = environment.value.as_str();
+    require!(value.len() == 2 + digits, "{value} is no {:?} of {digits} digits", environment.register);
     let bits = environment.value.get();
     let (nearest, kept) = (bits & rounding == 0, bits & subnormals == 0);
     require!(
@@ -96,7 +105,11 @@ pub(super) fn float_environment(statement: &Statement, _: &Options) -> Finding {
         "{} says nearest: {nearest}, subnormals kept: {kept}; the receipt says otherwise",
         environment.value
     );
-    require!(nearest && kept, "{} is not the rounding that exact-v1 demands", environment.value);
+    require!(
+        nearest && kept && bits & other == 0,
+        "{} is not the rounding that exact-v1 demands",
+        environment.value
+    );
     Held(format!("{}: to nearest, subnormals kept", environment.value))
 }
 

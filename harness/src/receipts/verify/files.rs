@@ -41,7 +41,7 @@ pub(super) fn files(statement: &Statement, options: &Options) -> Finding {
 }
 
 /// `directory/name` if the name is one plain component and names a regular file there, not a link.
-fn inside(directory: &Path, name: &str) -> Result<PathBuf, String> {
+pub(in crate::receipts) fn inside(directory: &Path, name: &str) -> Result<PathBuf, String> {
     let mut components = Path::new(name).components();
     if !matches!((components.next(), components.next()), (Some(Component::Normal(_)), None)) {
         return Err(format!("{name:?} is not a plain file name"));

@@ -1,21 +1,31 @@
 //! Checks a stranger's receipt: bytes in, a result per rule and a verdict out. No bytes make it panic.
 //!
+//! A signed receipt is looked at through its envelope: the bytes that the rules speak of are those inside.
+//!
 //! The order is that of [`Rule`]. Up to the schema a broken rule ends the check, because nothing after it would
 //! mean anything; from there on every rule is looked at, so that one report names all that is wrong.
 
+mod chain;
 mod claim;
 mod execution;
 mod files;
+mod honest;
 mod live;
 mod model;
 mod plugins;
 mod results;
 mod rules;
+mod signature;
 mod tensors;
 
+pub use chain::Chain;
+pub(super) use files::inside;
+pub use honest::audited;
 pub(crate) use live::operations_of;
 pub use rules::{Outcome, Report, Rule, RuleResult, Verdict};
 
+use super::envelope::{self, Envelope};
+use super::keys::PublicKey;
 use super::text::{DateTime, Sha256Hex};
 use super::types::{PREDICATE_BASE, PREDICATE_TYPE, STATEMENT_TYPE, Statement};
 use super::{canonical, parse, schema};
@@ -37,6 +47,14 @@ pub struct Options {
     pub expected_id: Option<Sha256Hex>,
     /// Where to look for the model.
     pub files: Files,
+    /// The keys to hold signatures to.
+    pub keys: Vec<PublicKey>,
+    /// How many of the keys must have signed; `None` for all.
+    pub signatures: Option<usize>,
+    /// The ledger that it must stand in.
+    pub chain: Chain,
+    /// Refuse fallbacks, corrections and builds that cannot be made again.
+    pub strict: bool,
     /// The present, seconds after 1970.
     pub now: u64,
     /// How old a receipt may be, seconds; `None` for any age.
@@ -57,12 +75,16 @@ pub enum Files {
 }
 
 impl Default for Options {
-    /// No id, no files, any age, the system clock.
+    /// No id, no files, no keys, no ledger, any age, the system clock.
     fn default() -> Options {
         Options {
             file_name: None,
             expected_id: None,
             files: Files::NotAsked,
+            keys: Vec::new(),
+            signatures: None,
+            chain: Chain::NotAsked,
+            strict: false,
             now: DateTime::now().to_unix(),
             max_age: None,
             off: BTreeSet::new(),
@@ -96,8 +118,6 @@ use require;
 /// The rules on a statement that could be read, in order.
 type StatementRule = fn(&Statement, &Options) -> Finding;
 const STATEMENT_RULES: &[(Rule, StatementRule)] = &[
-    (Rule::FileName, claim::file_name),
-    (Rule::Signature, |_, _| Skipped("not signed: this version knows no signatures".into())),
     (Rule::Files, files::files),
     (Rule::Kind, claim::kind),
     (Rule::Subject, claim::subject),
@@ -105,6 +125,7 @@ const STATEMENT_RULES: &[(Rule, StatementRule)] = &[
     (Rule::Sampling, claim::sampling),
     (Rule::TokenCounts, claim::token_counts),
     (Rule::LayerChain, claim::layer_chain),
+    (Rule::Trace, honest::trace),
     (Rule::FloatEnvironment, execution::float_environment),
     (Rule::Execution, execution::execution),
     (Rule::ComputePath, execution::compute_path),
@@ -115,23 +136,29 @@ const STATEMENT_RULES: &[(Rule, StatementRule)] = &[
     (Rule::Fallbacks, execution::fallbacks),
     (Rule::Device, execution::device),
     (Rule::Measurement, execution::measurement),
+    (Rule::Audit, honest::audit),
     (Rule::ParityMetrics, results::parity_metrics),
     (Rule::KernelResults, results::kernel_results),
     (Rule::Status, results::status),
     (Rule::Created, claim::created),
     (Rule::Corrections, claim::corrections),
     (Rule::Age, claim::age),
+    (Rule::Policy, honest::policy),
 ];
 
-/// Checks the bytes of a receipt.
+/// Checks the bytes of a receipt, or of an envelope around one.
 pub fn verify(bytes: &[u8], options: &Options) -> Report {
-    let mut sheet = Sheet { options, id: Sha256Hex::of(bytes), results: Vec::new() };
-    let statement = sheet.examine(bytes);
+    let opened = envelope::open(bytes);
+    let envelope = opened.as_ref().and_then(|opened| opened.as_ref().ok());
+    let payload = envelope.map_or(bytes, |envelope| &envelope.payload);
+    let mut sheet = Sheet { options, id: Sha256Hex::of(payload), results: Vec::new(), signed_by: Vec::new() };
+    let statement = sheet.envelope(opened.as_ref()).and_then(|()| sheet.examine(payload, envelope));
     let verdict = |result: &RuleResult| result.consequence.unwrap_or(Verdict::Valid);
     sheet.complete();
     Report {
         verdict: sheet.results.iter().map(verdict).max().unwrap_or(Verdict::Inconclusive),
         receipt_id: sheet.id,
+        signed_by: sheet.signed_by,
         rules: sheet.results,
         statement,
     }
@@ -142,11 +169,25 @@ struct Sheet<'a> {
     options: &'a Options,
     id: Sha256Hex,
     results: Vec<RuleResult>,
+    signed_by: Vec<Sha256Hex>,
 }
 
 impl Sheet<'_> {
-    /// Checks all rules in order; the statement if it could be read.
-    fn examine(&mut self, bytes: &[u8]) -> Option<Statement> {
+    /// This rule cannot be switched off: what is in a broken envelope cannot be seen.
+    fn envelope(&mut self, opened: Option<&Result<Envelope, String>>) -> Option<()> {
+        let finding = match opened {
+            None => Skipped("not in an envelope".into()),
+            Some(Err(problem)) => Broken(problem.clone()),
+            Some(Ok(envelope)) => Held(format!("{} signatures", envelope.signatures.len())),
+        };
+        self.note(Rule::Envelope, finding)
+    }
+
+    /// Checks all rules on the receipt in order; the statement if it could be read.
+    fn examine(&mut self, bytes: &[u8], envelope: Option<&Envelope>) -> Option<Statement> {
+        let options = self.options;
+        let (signature, signed_by) = signature::signature(envelope, options);
+        let signed = matches!(signature, Held(_)) && !options.off.contains(&Rule::Signature);
         self.check(Rule::Size, || size(bytes))?;
         self.check(Rule::Depth, || depth(bytes))?;
         let parsed = self.json(bytes)?;
@@ -155,7 +196,9 @@ impl Sheet<'_> {
             None => Held("no key twice in an object".into()),
         })?;
         if self.check(Rule::Version, || version(&parsed.value)).is_none() {
-            self.receipt_id(); // holds for any version: flipped bits are found
+            // These hold for any version: changed bytes are found.
+            self.receipt_id(signed);
+            self.check(Rule::Signature, || signature);
             return None;
         }
         let statement = self.schema(&parsed.value)?;
@@ -165,11 +208,15 @@ impl Sheet<'_> {
         });
         self.check(Rule::CanonicalForm, || canonical_form(&parsed.value, bytes));
         self.check(Rule::ClaimId, || claim_id(&statement));
-        self.receipt_id();
-        let options = self.options;
+        self.receipt_id(signed);
+        self.check(Rule::FileName, || claim::file_name(&statement, envelope.is_some(), options));
+        self.check(Rule::Signature, || signature);
+        self.signed_by = if signed { signed_by } else { Vec::new() };
         for (rule, check) in STATEMENT_RULES {
             self.check(*rule, || check(&statement, options));
         }
+        let id = self.id.clone();
+        self.check(Rule::Chain, || chain::chain(&statement, &id, options));
         Some(statement)
     }
 
@@ -187,6 +234,8 @@ impl Sheet<'_> {
             Skipped(message) => (Outcome::NotChecked, message, None),
             Missing(message) => (Outcome::NotChecked, message, Some(Verdict::Inconclusive)),
         };
+        // Some of it is a stranger's: no line of a report may be theirs.
+        let message = message.replace(char::is_control, "\u{fffd}");
         self.results.push(RuleResult { rule, outcome, message, consequence });
         (outcome != Outcome::Broken).then_some(())
     }
@@ -212,9 +261,9 @@ impl Sheet<'_> {
         statement.ok()
     }
 
-    fn receipt_id(&mut self) {
+    fn receipt_id(&mut self, signed: bool) {
         let (id, options) = (self.id.clone(), self.options);
-        self.check(Rule::ReceiptId, || receipt_id(&id, options));
+        self.check(Rule::ReceiptId, || receipt_id(&id, signed, options));
     }
 
     /// Adds the rules that were not reached, in their places.
@@ -275,7 +324,7 @@ fn claim_id(statement: &Statement) -> Finding {
     }
 }
 
-fn receipt_id(id: &Sha256Hex, options: &Options) -> Finding {
+fn receipt_id(id: &Sha256Hex, signed: bool, options: &Options) -> Finding {
     let from_name = options.file_name.as_deref().and_then(name_parts);
     if let Some(expected) = &options.expected_id {
         require!(expected == id, "the bytes have the id {id}, not {expected}");
@@ -288,15 +337,17 @@ fn receipt_id(id: &Sha256Hex, options: &Options) -> Finding {
         (None, Some(_)) => {
             Held(format!("{}…, as the file name says (no more than these 12 digits)", id.short()))
         }
+        (None, None) if signed => Skipped("nothing names its id; the signature holds its bytes".into()),
         (None, None) => {
             Missing("no id to hold it to: give --id, or the file the name it was written under".into())
         }
     }
 }
 
-/// (date, 12 hex) of `<date>-<12 hex>.json`, if the name has that form.
+/// (date, 12 hex) of `<date>-<12 hex>.json`, or of `….dsse.json` for an envelope, if the name has that form.
 fn name_parts(name: &str) -> Option<(&str, &str)> {
-    let (date, hex) = name.strip_suffix(".json")?.rsplit_once('-')?;
+    let stem = name.strip_suffix(".json")?;
+    let (date, hex) = stem.strip_suffix(".dsse").unwrap_or(stem).rsplit_once('-')?;
     let is_hex = hex.len() == 12 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     (is_hex && DateTime::parse(&format!("{date}T00:00:00Z")).is_ok()).then_some((date, hex))
 }

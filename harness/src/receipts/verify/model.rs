@@ -1,9 +1,10 @@
-//! The rule that derives numbers from the model's shape: the multiply-adds of a run.
+//! The rule that derives numbers from the model's shape: the multiply-adds and the calls of a run.
 //!
 //! All sums are in u128 and saturate: the counters they are compared with are at most 2^64 each, so a sum that
 //! saturates is equal to none that a receipt can hold.
 
 use super::claim::{does_not_apply, model_parts};
+use super::honest::{feeds, tokens};
 use super::{Broken, Finding, Held, Options, require};
 use crate::receipts::types::{ComputePath, Shape, Statement, Work, operation};
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,7 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// What a run requires of one operation.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Required {
-    /// Rows by their length, where the model's tensors fix it.
+    /// Matrices that each feeding of tokens goes through: at least as many calls.
+    pub(crate) matrices: u128,
+    /// Rows by their length.
     pub(crate) rows_by_columns: BTreeMap<u64, u128>,
     /// Multiply-adds.
     pub(crate) macs: u128,
@@ -47,11 +50,21 @@ pub(crate) fn required_work(shape: &Shape, tokens: u64) -> BTreeMap<&'static str
     let q_k_v_o = [(heads, d), (heads_kv, d), (heads_kv, d), (d, heads)];
     let up_gate_down = [(ff, d), (ff, d), (d, ff)];
     let pairs = tokens.saturating_mul(tokens.saturating_add(1)) / 2;
-    let attention = layers.saturating_mul(heads).saturating_mul(pairs);
-    let attention = || Required { rows_by_columns: BTreeMap::new(), macs: attention };
+    let rows = layers.saturating_mul(wide(shape.heads)).saturating_mul(pairs);
+    let attention = || Required {
+        matrices: layers,
+        rows_by_columns: BTreeMap::from([(u64::from(shape.head_dim), rows)]),
+        macs: rows.saturating_mul(wide(shape.head_dim)),
+    };
     BTreeMap::from([
-        (operation::LINEAR, matrices(&[&q_k_v_o[..], &up_gate_down[..]].concat(), passes)),
-        (operation::HEAD, matrices(&[(wide(shape.vocab), d)], tokens)),
+        (
+            operation::LINEAR,
+            Required {
+                matrices: 7 * layers,
+                ..matrices(&[&q_k_v_o[..], &up_gate_down[..]].concat(), passes)
+            },
+        ),
+        (operation::HEAD, Required { matrices: 1, ..matrices(&[(wide(shape.vocab), d)], tokens) }),
         (operation::ATTENTION_SCORES, attention()),
         (operation::ATTENTION_VALUES, attention()),
     ])
@@ -63,7 +76,7 @@ pub(super) fn work(statement: &Statement, _: &Options) -> Finding {
     if execution.compute_path == ComputePath::Mock {
         return does_not_apply();
     }
-    let tokens = input.prompt_token_ids.len() as u64 + u64::from(input.steps);
+    let (tokens, feeds) = (tokens(input), feeds(input, execution.batch));
     let required = required_work(&model.shape, tokens);
     for (name, required) in &required {
         let rows = || execution.work.iter().filter(|work| work.operation.as_str() == *name);
@@ -76,16 +89,21 @@ pub(super) fn work(statement: &Statement, _: &Options) -> Finding {
         if let Some(misfit) = rows_misfit(rows(), required) {
             return Broken(format!("{name}: {misfit}"));
         }
+        let calls: u128 = rows().map(|work| u128::from(work.calls.get())).sum();
+        let least = required.matrices * u128::from(feeds);
+        require!(calls >= least, "{name}: {calls} calls; {feeds} feedings take at least {least}");
     }
-    let macs: u128 = required.values().fold(0, |sum, required| sum.saturating_add(required.macs));
+    let macs = required_macs(&model.shape, tokens);
     Held(format!("{macs} multiply-adds, as the shape requires for {tokens} tokens"))
+}
+
+/// All multiply-adds of a run.
+pub(super) fn required_macs(shape: &Shape, tokens: u64) -> u128 {
+    required_work(shape, tokens).values().fold(0, |sum, required| sum.saturating_add(required.macs))
 }
 
 /// Where the rows counted by length are not those required; the same multiply-adds could be other matrices.
 fn rows_misfit<'a>(work: impl Iterator<Item = &'a Work>, required: &Required) -> Option<String> {
-    if required.rows_by_columns.is_empty() {
-        return None;
-    }
     let mut counted = BTreeMap::<u64, u128>::new();
     for row in work {
         *counted.entry(row.columns.get()).or_default() += u128::from(row.rows.get());

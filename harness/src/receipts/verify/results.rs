@@ -2,7 +2,7 @@
 
 use super::claim::{does_not_apply, kernel_check, model_parts};
 use super::{Broken, Finding, Held, Missing, Options, require};
-use super::{live, plugins};
+use super::{audited, live, plugins};
 use crate::receipts::types::{Input, KernelCheckClaim, KernelResult, Kind, Parity, Statement, Status};
 use crate::runs::parity::COSINE_MIN;
 use assay_engine::kernels::check::{CASES_VERSION, operations};
@@ -26,7 +26,11 @@ pub(super) fn parity_metrics(statement: &Statement, _: &Options) -> Finding {
         parity.positions
     );
     require!((0.0..=1.0).contains(&number(&parity.top10_agree)), "top10_agree {}", parity.top10_agree);
-    let apart = kl_max != 0.0 || parity.top1_agree != parity.positions;
+    // Equal rows have a cosine of 1, but for roundings.
+    let apart = kl_max != 0.0
+        || parity.top1_agree != parity.positions
+        || cosine_min < 0.999_999
+        || number(&parity.top10_agree) != 1.0;
     require!(number(&parity.max_abs) > 0.0 || !apart, "no logits differ, but what follows from them does");
     let thresholds = &parity.thresholds;
     let asked = match &parity.live {
@@ -143,7 +147,10 @@ fn check_parts(statement: &Statement) -> Option<(&KernelCheckClaim, &[KernelResu
 pub(super) fn status(statement: &Statement, _: &Options) -> Finding {
     let predicate = &statement.predicate;
     let met = match predicate.kind {
-        Kind::ModelRun => Some(true), // a run that did not come to its end has no receipt
+        // A run that did not come to its end has no receipt.
+        Kind::ModelRun => {
+            Some(predicate.audit.as_ref().is_none_or(|audit| audited(statement, audit).is_ok()))
+        }
         Kind::Parity => predicate.parity.as_ref().map(|parity| thresholds_met(parity) && exact(statement)),
         Kind::KernelCheck => check_parts(statement).map(|(claim, results)| all_equal(claim, results)),
         Kind::PluginCheck => plugins::parts(statement).map(|(_, results)| plugins::held(results)),

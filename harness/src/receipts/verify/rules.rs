@@ -1,5 +1,6 @@
 //! The rules, in the order in which they are checked, and what a broken one means.
 
+use crate::exit::Exit;
 use crate::receipts::text::Sha256Hex;
 use crate::receipts::types::Statement;
 use assay_engine::kind::Kind;
@@ -31,6 +32,8 @@ macro_rules! rules {
 }
 
 rules! {
+    /// A signed receipt is in a DSSE envelope that can be opened.
+    Envelope = "envelope", Tampered;
     /// At most [`MAX_BYTES`](super::MAX_BYTES).
     Size = "size", Tampered;
     /// Nested at most [`MAX_DEPTH`](super::MAX_DEPTH) deep.
@@ -53,7 +56,7 @@ rules! {
     ReceiptId = "receipt-id", Tampered;
     /// The file name's date is that of `created`.
     FileName = "file-name", Tampered;
-    /// Signed. This version knows no signatures.
+    /// Signed with the keys that the caller gives.
     Signature = "signature", Tampered;
     /// The model file has the digest and length that the receipt gives.
     Files = "files", Tampered;
@@ -69,6 +72,8 @@ rules! {
     TokenCounts = "token-counts", Tampered;
     /// A digest per layer.
     LayerChain = "layer-chain", Tampered;
+    /// The operations recorded are those of the pass, and end in the claim.
+    Trace = "trace", Tampered;
     /// Rounding to nearest with subnormals, and the register's bits say so.
     FloatEnvironment = "float-environment", Tampered;
     /// An instruction set that there is and that the environment has; threads and batch in bounds.
@@ -89,6 +94,8 @@ rules! {
     Device = "device", Tampered;
     /// Samples are possible and of the tokens that ran; discarded ones exist.
     Measurement = "measurement", Tampered;
+    /// The audit's runs are possible and of the receipt's own claim.
+    Audit = "audit", Tampered;
     /// The metrics of parity are possible and fit the claim; the thresholds are those of this version.
     ParityMetrics = "parity-metrics", Tampered;
     /// Each operation of the list of cases was run on its kernel of the instruction set.
@@ -101,6 +108,10 @@ rules! {
     Corrections = "corrections", Tampered;
     /// Not older than the caller allows.
     Age = "age", Inconclusive;
+    /// No fallback, no correction, a build that can be made again, where the caller is strict.
+    Policy = "policy", Inconclusive;
+    /// It stands in the ledger that the caller names, whose chain holds.
+    Chain = "chain", Tampered;
 }
 
 impl Rule {
@@ -115,7 +126,8 @@ impl Rule {
             | Rule::Kernels
             | Rule::Fallbacks
             | Rule::Device
-            | Rule::Measurement => Some(Kind::ReportedNotRun),
+            | Rule::Measurement
+            | Rule::Audit => Some(Kind::ReportedNotRun),
             _ => None,
         }
     }
@@ -153,19 +165,24 @@ pub struct RuleResult {
 pub enum Verdict {
     /// Every rule that must be checked was, and held.
     Valid,
+    /// Valid, and the claim came out the same when it was run again.
+    Reproduced,
     /// It cannot be checked here. Never a pass.
     Inconclusive,
+    /// The claim came out otherwise when it was run again.
+    Diverged,
     /// A rule is broken: this is not what Assay wrote.
     Tampered,
 }
 
 impl Verdict {
-    /// The exit code of the program.
-    pub fn exit_code(self) -> u8 {
+    /// How the program ends.
+    pub fn exit(self) -> Exit {
         match self {
-            Verdict::Valid => 0,
-            Verdict::Tampered => 5,
-            Verdict::Inconclusive => 7,
+            Verdict::Valid | Verdict::Reproduced => Exit::Held,
+            Verdict::Tampered => Exit::Tampered,
+            Verdict::Diverged => Exit::Diverged,
+            Verdict::Inconclusive => Exit::Inconclusive,
         }
     }
 
@@ -173,6 +190,8 @@ impl Verdict {
     pub fn name(self) -> &'static str {
         match self {
             Verdict::Valid => "VALID",
+            Verdict::Reproduced => "REPRODUCED",
+            Verdict::Diverged => "DIVERGED",
             Verdict::Tampered => "TAMPERED",
             Verdict::Inconclusive => "INCONCLUSIVE",
         }
@@ -184,8 +203,10 @@ impl Verdict {
 pub struct Report {
     /// What can be said.
     pub verdict: Verdict,
-    /// SHA-256 of the bytes: the receipt id, when the bytes are canonical.
+    /// SHA-256 of the receipt's bytes (in an envelope: of its payload): the receipt id, when they are canonical.
     pub receipt_id: Sha256Hex,
+    /// The ids of the caller's keys that signed it; none if the rule on signatures does not hold.
+    pub signed_by: Vec<Sha256Hex>,
     /// A result per rule.
     pub rules: Vec<RuleResult>,
     /// The receipt, when it could be read. A `VALID` receipt may well say that its run *failed*.

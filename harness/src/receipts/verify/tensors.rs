@@ -6,6 +6,7 @@ use crate::receipts::canonical;
 use crate::receipts::types::{ComputePath, ModelFacts, Shape, Statement, TensorFacts, operation};
 use assay_engine::kernels::scalar::KERNELS;
 use assay_engine::model::arch::{ARCHITECTURES, Activation, Arch};
+use assay_engine::model::config::LIMIT;
 use assay_engine::quant::{Format, Scale};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,6 +33,9 @@ pub(super) fn tensors(statement: &Statement, _: &Options) -> Finding {
     let Some(arch) = ARCHITECTURES.iter().find(|arch| arch.name == model.architecture) else {
         return Broken(format!("the architecture {:?} is none that Assay runs", model.architecture));
     };
+    if let Some(misfit) = shape_misfit(&model.shape) {
+        return Broken(misfit);
+    }
     let activations = [Activation::Relu2, Activation::Silu].map(Activation::name);
     require!(activations.contains(&model.activation.as_str()), "the activation {}", model.activation);
     let (mut names, mut required, mut bytes) = (BTreeSet::new(), 0, 0u128);
@@ -44,6 +48,9 @@ pub(super) fn tensors(statement: &Statement, _: &Options) -> Finding {
             }
             Err(misfit) => return Broken(format!("{:?} {misfit}", tensor.name)),
         }
+    }
+    if names.contains("output.scale") && !names.contains(OUTPUT) {
+        return Broken(format!("\"output.scale\" without {OUTPUT:?}"));
     }
     if required != required_count(arch, &model.shape) {
         // At most one more name is made than there are tensors.
@@ -65,6 +72,29 @@ pub(super) fn tensors(statement: &Statement, _: &Options) -> Finding {
         (_, Err(error)) => Broken(error.to_string()),
         _ => Held(format!("{} tensors", model.tensors.len())),
     }
+}
+
+/// Where a shape is none that the loader takes.
+fn shape_misfit(shape: &Shape) -> Option<String> {
+    let Shape { layers, embedding, feed_forward, heads, heads_kv, head_dim, vocab } = *shape;
+    for (what, value) in [
+        ("layers", layers),
+        ("embedding", embedding),
+        ("feed_forward", feed_forward),
+        ("heads", heads),
+        ("heads_kv", heads_kv),
+        ("head_dim", head_dim),
+        ("vocab", vocab),
+    ] {
+        if !(1..=LIMIT).contains(&value) {
+            return Some(format!("a model of {what} {value}, expected 1 to {LIMIT}"));
+        }
+    }
+    if !heads.is_multiple_of(heads_kv) {
+        return Some(format!("{heads_kv} key-value heads for {heads} heads"));
+    }
+    let width = u64::from(heads) * u64::from(head_dim);
+    (width > u64::from(LIMIT)).then(|| format!("heads of {width} in all, more than {LIMIT}"))
 }
 
 /// Whether every model of the architecture has the tensor, and its bytes; or where it does not fit its place.
@@ -181,7 +211,7 @@ pub(super) fn weight_bytes(statement: &Statement, _: &Options) -> Finding {
     if execution.compute_path == ComputePath::Mock {
         return does_not_apply();
     }
-    let tokens = input.prompt_token_ids.len() as u64 + u64::from(input.steps);
+    let tokens = super::honest::tokens(input);
     let Some(required) = required_bytes(model, tokens) else {
         return Skipped("the tensors do not say: see the rule on them".into());
     };
@@ -215,6 +245,11 @@ pub(super) fn weight_bytes(statement: &Statement, _: &Options) -> Finding {
 /// What a kernel multiplies: `i2s_i8` of `gemv_i2s_i8` and of `gemm_i2s_i8`, which share the tokens of a run.
 fn operands(kernel: &str) -> &str {
     kernel.strip_prefix("gemv_").or(kernel.strip_prefix("gemm_")).unwrap_or(kernel)
+}
+
+/// Bytes of weights that one token reads; `None` if a tensor has an unknown format.
+pub(super) fn bytes_per_token(model: &ModelFacts) -> Option<u128> {
+    Some(required_bytes(model, 1)?.values().fold(0, |sum, bytes| sum.saturating_add(*bytes)))
 }
 
 /// Bytes by operation and kernel; `None` if a tensor has an unknown format.
