@@ -28,8 +28,13 @@ fn report(baseline: &Path, candidate: &Path) -> Report {
 /// The one example receipt of a kind.
 fn example(kind: &str) -> Statement {
     let folder = candidate().join(kind);
-    let file = fs::read_dir(&folder).expect("folder").next().expect("a receipt").expect("entry").path();
-    serde_json::from_slice(&fs::read(file).expect("receipt")).expect("statement")
+    let files = fs::read_dir(&folder).expect("folder").map(|entry| entry.expect("entry").path());
+    let bytes = fs::read(files.min().expect("a receipt")).expect("receipt");
+    let mut statement: Statement = serde_json::from_slice(&bytes).expect("statement");
+    // They repeat the claim, which the tests change.
+    statement.predicate.execution.trace = None;
+    statement.predicate.audit = None;
+    statement
 }
 
 #[test]
@@ -74,7 +79,7 @@ fn an_equal_digest_is_the_same_and_another_is_changed() {
 fn another_question_is_missing_on_one_side_and_new_on_the_other() {
     let other_prompt = |statement: &mut Statement| {
         let input = statement.predicate.input.as_mut().expect("a model run has input");
-        input.prompt_token_ids[0] ^= 1;
+        input.prompt_token_ids[1] ^= 1; // the first may be a special one, the last of the vocabulary
     };
     let mut verdicts = verdict_of(other_prompt);
     verdicts.sort_by_key(|verdict| verdict.passes());
