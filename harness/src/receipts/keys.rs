@@ -10,7 +10,8 @@ use ed25519_dalek::pkcs8::{
 };
 use ed25519_dalek::{Signature, Signer as _, VerifyingKey};
 use std::fmt;
-use std::io::Write as _;
+use std::fs::File;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
@@ -53,7 +54,7 @@ impl PublicKey {
     /// # Errors
     /// - [`Error::Key`] if it cannot be read or holds no public key.
     pub fn open(path: &Path) -> Result<PublicKey> {
-        let bytes = read(path)?;
+        let bytes = read(path, false)?;
         PublicKey::parse(&bytes).map_err(|problem| {
             Error::key(path, &problem, "give the .pub file that `assay receipt keygen` writes beside the key")
         })
@@ -124,17 +125,7 @@ impl PrivateKey {
     /// # Errors
     /// - [`Error::Key`] if it cannot be read, others may read it, or it holds no private key.
     pub fn open(path: &Path) -> Result<PrivateKey> {
-        let bytes = read(path)?;
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt as _;
-            let mode =
-                std::fs::metadata(path).map_err(|error| Error::file(path, &error))?.permissions().mode();
-            if mode & 0o077 != 0 {
-                let problem = format!("others than its owner may use it (mode {:03o})", mode & 0o777);
-                return Err(Error::key(path, &problem, "chmod 600, and think whether it was read already"));
-            }
-        }
+        let bytes = read(path, true)?;
         PrivateKey::parse(&bytes)
             .map_err(|problem| Error::key(path, &problem, "make one with `assay receipt keygen`"))
     }
@@ -193,8 +184,25 @@ fn new_file(path: &Path, bytes: &[u8], secret: bool) -> Result<()> {
     file.persist_noclobber(path).map_err(|failed| fail(failed.error)).map(drop)
 }
 
-fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
-    let bytes = Zeroizing::new(crate::files::read(path, MAX_BYTES)?);
+/// The bytes of a key file; of a secret one only if nobody but its owner may use it, asked of the file that is read.
+fn read(path: &Path, secret: bool) -> Result<Zeroizing<Vec<u8>>> {
+    let fail = |error: std::io::Error| Error::file(path, &error);
+    // Asked before opening: opening a pipe would wait for a writer.
+    if !std::fs::metadata(path).map_err(fail)?.is_file() {
+        return Err(Error::key(path, "is not a regular file", "name a file that holds one key"));
+    }
+    let file = File::open(path).map_err(fail)?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = file.metadata().map_err(fail)?.permissions().mode();
+        if secret && mode & 0o077 != 0 {
+            let problem = format!("others than its owner may use it (mode {:03o})", mode & 0o777);
+            return Err(Error::key(path, &problem, "chmod 600, and think whether it was read already"));
+        }
+    }
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_BYTES + 1));
+    file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(fail)?;
     if bytes.len() > MAX_BYTES {
         return Err(Error::key(path, "is longer than 16 KiB", "name a file that holds one key"));
     }
