@@ -252,7 +252,7 @@ pub fn apply(
     // Only these look at positions; a cache for every layer is large.
     let positions = match node.kind {
         NodeKind::QRope | NodeKind::KRope | NodeKind::Attention => tokens.len(),
-        _ => 1,
+        _ => tokens.len().min(1),
     };
     let mut state = State::new(model, positions)?;
     let mut pass = Pass { model, kernels, work: &work, state: &mut state };
