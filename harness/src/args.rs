@@ -96,7 +96,7 @@ pub(crate) struct Backend {
 
 impl Backend {
     pub(crate) fn strict(&self) -> Result<bool, assay_variables::Error> {
-        Ok(self.strict || STRICT.read()?)
+        strict(self.strict)
     }
 }
 
@@ -121,7 +121,7 @@ pub(crate) struct Check {
 
 impl Check {
     pub(crate) fn strict(&self) -> Result<bool, assay_variables::Error> {
-        Ok(self.strict || STRICT.read()?)
+        strict(self.strict)
     }
 }
 
@@ -236,6 +236,11 @@ impl Sampling {
     pub(crate) fn seed(&self) -> Result<u64, assay_variables::Error> {
         seed(self.seed, 0)
     }
+}
+
+/// Whether the option or the variable says so.
+fn strict(option: bool) -> Result<bool, assay_variables::Error> {
+    Ok(option || STRICT.read()?)
 }
 
 /// The seed of the option, or of the variable, or the command's own.
@@ -694,7 +699,7 @@ pub(crate) struct Holding {
 
 impl Holding {
     pub(crate) fn strict(&self) -> Result<bool, assay_variables::Error> {
-        Ok(self.strict || STRICT.read()?)
+        strict(self.strict)
     }
 }
 

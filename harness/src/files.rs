@@ -82,7 +82,8 @@ pub fn output_folder(path: &Path) -> Result<()> {
     writable_folder(path)
 }
 
-fn folder_of(path: &Path) -> &Path {
+/// The folder that `path` lies in: of a bare name, this one.
+pub fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 

@@ -120,19 +120,22 @@ impl Envelope {
 /// # Errors
 /// - what is wrong with an envelope.
 pub fn open(bytes: &[u8]) -> Option<Result<Envelope, String>> {
-    if bytes.len() > MAX_BYTES || parse::depth(bytes, MAX_DEPTH) > MAX_DEPTH {
-        return None;
-    }
-    let parsed = parse::parse(bytes).ok()?;
-    is_envelope(&parsed.value).then(|| match &parsed.duplicate {
+    let parsed = parse_envelope(bytes)?;
+    Some(match &parsed.duplicate {
         Some(key) => Err(format!("the key {key:?} stands twice in one object")),
         None => read(parsed.value),
     })
 }
 
-fn is_envelope(value: &Value) -> bool {
-    let has = |key: &str| value.get(key).is_some();
-    !has("_type") && ["payload", "payloadType", "signatures"].into_iter().any(has)
+/// The JSON of an envelope, sound or not; `None` if the bytes are something else.
+fn parse_envelope(bytes: &[u8]) -> Option<parse::Parsed> {
+    if bytes.len() > MAX_BYTES || parse::depth(bytes, MAX_DEPTH) > MAX_DEPTH {
+        return None;
+    }
+    let parsed = parse::parse(bytes).ok()?;
+    let has = |key: &str| parsed.value.get(key).is_some();
+    let is_envelope = !has("_type") && ["payload", "payloadType", "signatures"].into_iter().any(has);
+    is_envelope.then_some(parsed)
 }
 
 fn read(value: Value) -> Result<Envelope, String> {
@@ -151,8 +154,7 @@ fn read(value: Value) -> Result<Envelope, String> {
     }
     let payload = decode(&wire.payload).ok_or("its payload is not base64")?;
     // One around another: who opens one would take the other for the receipt.
-    let inner = parse::parse(&payload).ok().filter(|_| parse::depth(&payload, MAX_DEPTH) <= MAX_DEPTH);
-    if inner.is_some_and(|inner| is_envelope(&inner.value)) {
+    if parse_envelope(&payload).is_some() {
         return Err("its payload is an envelope".to_owned());
     }
     let signature = |(index, wire): (usize, WireSignature)| {

@@ -175,7 +175,7 @@ impl fmt::Debug for PrivateKey {
 /// byte on.
 fn new_file(path: &Path, bytes: &[u8], secret: bool) -> Result<()> {
     let fail = |error: std::io::Error| Error::file(path, &error);
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = crate::files::folder_of(path);
     let mut file = match secret {
         true => tempfile::Builder::new().prefix(".assay-").tempfile_in(folder).map_err(fail)?,
         false => crate::files::temporary_in(folder)?,

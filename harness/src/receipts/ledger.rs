@@ -9,6 +9,7 @@ use super::error::{Error, Result};
 use super::parse;
 use super::text::{DateTime, FileName, Sha256Hex};
 use super::types::Kind;
+use crate::files::folder_of;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -319,10 +320,6 @@ fn sweep(folder: &Path, prefix: &str) {
             drop(std::fs::remove_file(entry.path()));
         }
     }
-}
-
-fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Brings the names in the ledger's folder to disk.

@@ -150,8 +150,7 @@ fn model_run(statement: &Statement, claim: &ModelRunClaim, options: &Options) ->
         Ok(file) => file,
         Err(why) => return Outcome::inconclusive(why),
     };
-    let prepared = file.gguf().map_err(|error| error.to_string());
-    let mut gguf = match prepared {
+    let mut gguf = match file.gguf() {
         Ok(gguf) => gguf,
         Err(error) => return Outcome::inconclusive(format!("{}: {error}", file.name())),
     };

@@ -137,7 +137,7 @@ text_type!(
     |text| text.strip_prefix("0x").is_some_and(|bits| matches!(bits.len(), 8 | 16) && is_lower_hex(bits))
 );
 
-fn is_lower_hex(text: &str) -> bool {
+pub(super) fn is_lower_hex(text: &str) -> bool {
     text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 

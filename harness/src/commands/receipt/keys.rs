@@ -82,8 +82,7 @@ fn keys(paths: &[PathBuf]) -> anyhow::Result<Vec<PrivateKey>> {
 
 /// One receipt into its envelope; or why it is not signed, which was said.
 fn sign_one(path: &Path, keys: &[PrivateKey], out: Option<&Path>) -> anyhow::Result<Result<Signed, Verdict>> {
-    let folder =
-        out.or(path.parent().filter(|folder| !folder.as_os_str().is_empty())).unwrap_or(Path::new("."));
+    let folder = out.unwrap_or(files::folder_of(path));
     // Two that sign the same receipt take turns, or one signature would be lost. (Where folders cannot be locked, they do not.)
     let turn = std::fs::File::open(folder).ok();
     turn.as_ref().and_then(|folder| folder.lock().ok());

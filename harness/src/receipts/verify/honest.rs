@@ -4,6 +4,7 @@ use super::claim::model_parts;
 use super::model::required_macs;
 use super::tensors::bytes_per_token;
 use super::{Broken, Finding, Held, Options, Skipped, require};
+use crate::receipts::text::{Sha256Hex, is_lower_hex};
 use crate::receipts::types::{Audit, ComputePath, Input, Kind, ModelRunClaim, Repeat, Statement};
 use assay_engine::model::arch::ARCHITECTURES;
 use assay_engine::model::nodes;
@@ -83,7 +84,7 @@ pub fn audited(statement: &Statement, audit: &Audit) -> Result<(), String> {
     let macs = required_macs(&model.shape, tokens(input));
     let bytes = u128::from(audit.weight_bytes_per_token.get());
     let bandwidth = audit.read_bandwidth_bytes_per_s.as_ref().map(|bandwidth| u128::from(bandwidth.get()));
-    let feeds = u128::from(feeds(input, statement.predicate.execution.batch) - u64::from(input.steps));
+    let pieces = u128::from(pieces(input, statement.predicate.execution.batch));
     for (index, repeat) in audit.repeats.iter().enumerate() {
         same_run(repeat, claim, macs).map_err(|problem| format!("timed run {index} {problem}"))?;
         let Some(bandwidth) = bandwidth else { continue };
@@ -93,7 +94,7 @@ pub fn audited(statement: &Statement, audit: &Audit) -> Result<(), String> {
         };
         let too_fast =
             |what: &str| format!("timed run {index}: {what} in less time than its weights take to read");
-        if !possible(bytes.saturating_mul(feeds), repeat.prefill_ns.get()) {
+        if !possible(bytes.saturating_mul(pieces), repeat.prefill_ns.get()) {
             return Err(too_fast("the prompt"));
         }
         if let Some(step) = repeat.decode_ns.iter().position(|ns| !possible(bytes, ns.get())) {
@@ -128,9 +129,14 @@ pub(super) fn tokens(input: &Input) -> u64 {
     input.prompt_token_ids.len() as u64 + u64::from(input.steps)
 }
 
+/// Pieces that the prompt is fed in.
+fn pieces(input: &Input, batch: u32) -> u64 {
+    (input.prompt_token_ids.len() as u64).div_ceil(u64::from(batch.max(1)))
+}
+
 /// Times that the model is given tokens: pieces of the prompt, and steps.
 pub(super) fn feeds(input: &Input, batch: u32) -> u64 {
-    (input.prompt_token_ids.len() as u64).div_ceil(u64::from(batch.max(1))) + u64::from(input.steps)
+    pieces(input, batch) + u64::from(input.steps)
 }
 
 pub(super) fn policy(statement: &Statement, options: &Options) -> Finding {
@@ -144,12 +150,10 @@ pub(super) fn policy(statement: &Statement, options: &Options) -> Finding {
     }
     require!(predicate.corrections.is_empty(), "corrected after the fact");
     require!(execution.compute_path == ComputePath::Real, "nothing was computed");
-    let is_hex = |text: &str| text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    let is_commit = matches!(tool.commit.len(), 40 | 64) && is_hex(&tool.commit);
+    let is_commit = matches!(tool.commit.len(), 40 | 64) && is_lower_hex(&tool.commit);
     require!(is_commit, "the commit of the program is not known");
     require!(tool.dirty == Some(false), "the program was built from files that differ from its commit");
     require!(build.profile == "release", "a {:?} build", build.profile);
-    let lock = &build.cargo_lock_sha256;
-    require!(lock.len() == 64 && is_hex(lock), "the program's dependencies are not known");
+    require!(Sha256Hex::parse(&build.cargo_lock_sha256).is_ok(), "the program's dependencies are not known");
     Held("no fallback, no correction, a clean release build".into())
 }

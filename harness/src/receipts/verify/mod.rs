@@ -26,7 +26,7 @@ pub use rules::{Outcome, Report, Rule, RuleResult, Verdict};
 
 use super::envelope::{self, Envelope};
 use super::keys::PublicKey;
-use super::text::{DateTime, Sha256Hex};
+use super::text::{DateTime, Sha256Hex, is_lower_hex};
 use super::types::{PREDICATE_BASE, PREDICATE_TYPE, STATEMENT_TYPE, Statement};
 use super::{canonical, parse, schema};
 use serde_json::Value;
@@ -348,6 +348,6 @@ fn receipt_id(id: &Sha256Hex, signed: bool, options: &Options) -> Finding {
 fn name_parts(name: &str) -> Option<(&str, &str)> {
     let stem = name.strip_suffix(".json")?;
     let (date, hex) = stem.strip_suffix(".dsse").unwrap_or(stem).rsplit_once('-')?;
-    let is_hex = hex.len() == 12 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let is_hex = hex.len() == 12 && is_lower_hex(hex);
     (is_hex && DateTime::parse(&format!("{date}T00:00:00Z")).is_ok()).then_some((date, hex))
 }
